@@ -1,0 +1,177 @@
+"""Runs nets in real Caffe, through caffe_worker.py in a child process.
+
+Caffe ends its process where it does not like a net, and it may be installed under another Python
+than ours, 2.7 included: hence the child. Caffe's own message becomes a UserError.
+
+Numbers: results repeat on one machine with one setting of threads. OpenBLAS picks its kernels by
+processor and number of threads, so the last bits may differ elsewhere; OPENBLAS_NUM_THREADS and
+OPENBLAS_CORETYPE in the environment reach the child as they are, for those who need them the same.
+Nothing is set here, as one thread for everybody would make big nets take twice as long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnie_prep.errors import UserError
+
+Array = NDArray[np.float32]
+
+ENVIRONMENT_VARIABLE = "NNIE_PREP_CAFFE_PYTHON"
+INSTALL = f"run `make caffe`, or name a Python that has Caffe with --caffe-python or {ENVIRONMENT_VARIABLE}"
+WORKER = Path(__file__).with_name("caffe_worker.py")
+
+
+@dataclass(frozen=True)
+class CaffeInfo:
+    """What a Caffe build says of itself. `path` is the folder of its Python package."""
+
+    version: str
+    path: str
+    layer_types: tuple[str, ...]
+
+
+def find_caffe_python(option: str | None) -> str:
+    """The Python to run Caffe in: the option, else $NNIE_PREP_CAFFE_PYTHON, else our own.
+
+    Raises UserError if that Python cannot import caffe, which is tried.
+    """
+    variable = os.environ.get(ENVIRONMENT_VARIABLE)
+    if option:
+        python, where = option, "--caffe-python"
+    elif variable:
+        python, where = variable, ENVIRONMENT_VARIABLE
+    else:
+        python, where = sys.executable, ""
+    try:
+        caffe_info(python)
+    except UserError as error:
+        raise UserError(error.message, where, error.hint) from error
+    return python
+
+
+def caffe_info(python: str) -> CaffeInfo:
+    """Which Caffe the Python imports; UserError if none."""
+    with tempfile.TemporaryDirectory(prefix="nnie_prep_caffe_") as folder:
+        result = _run_worker(python, {"command": "info"}, Path(folder), where="")
+    return CaffeInfo(result["version"], result["path"], tuple(result["layer_types"]))
+
+
+def caffe_descriptor(python: str) -> bytes:
+    """The serialized FileDescriptorProto of the schema that this Caffe was built with."""
+    with tempfile.TemporaryDirectory(prefix="nnie_prep_caffe_") as folder:
+        result = _run_worker(python, {"command": "descriptor"}, Path(folder), where="")
+        return Path(folder, result["descriptor"]).read_bytes()
+
+
+def forward(
+    python: str,
+    prototxt: Path,
+    caffemodel: Path | None,
+    feeds: Mapping[str, Array],
+    wanted: set[str] | None,
+    forced: Mapping[str, Array] | None = None,
+) -> dict[str, Array]:
+    """Runs the net's TEST phase once and returns blobs by name, each as its last writer left it.
+
+    Args:
+        python: a Python that has `import caffe`.
+        prototxt: the net. Its inputs take the shapes of `feeds`.
+        caffemodel: the weights; None leaves the values of the net's fillers.
+        feeds: a value for each input; an input that is missing here may be in `forced`.
+        wanted: names of blobs; None for all that the prototxt names.
+        forced: values that replace the blobs' own once these are computed and recorded, so that
+            each layer behind them computes from the given values.
+
+    Raises:
+        UserError: Caffe refuses the net or the weights (its own message), a value's shape does not
+            fit, a name is not in the net.
+    """
+    for path in (prototxt, caffemodel):
+        if path is not None:
+            _check_readable(path)
+    with tempfile.TemporaryDirectory(prefix="nnie_prep_caffe_") as name:
+        folder = Path(name)
+        request = {
+            "command": "forward",
+            "prototxt": str(prototxt),
+            "caffemodel": str(caffemodel) if caffemodel is not None else None,
+            "feeds": _save_arrays(feeds, folder, "feed"),
+            "forced": _save_arrays(forced or {}, folder, "forced"),
+            "wanted": sorted(wanted) if wanted is not None else None,
+        }
+        result = _run_worker(python, request, folder, str(prototxt))
+        return {blob: np.load(folder / file) for blob, file in result["blobs"].items()}
+
+
+def _check_readable(path: Path) -> None:
+    """Raises UserError for a file that Caffe could not open."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path)) from error
+
+
+def _save_arrays(arrays: Mapping[str, Array], folder: Path, prefix: str) -> dict[str, str]:
+    """Saves the arrays and returns {name: file}; blob names are free text and so no file names."""
+    files = {}
+    for number, (name, array) in enumerate(arrays.items()):
+        files[name] = str(folder / f"{prefix}{number}.npy")
+        np.save(files[name], array)
+    return files
+
+
+def _run_worker(python: str, request: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """Runs the worker on the request, with its files in the folder, and returns its result."""
+    request_file = folder / "request.json"
+    request_file.write_text(json.dumps(request), encoding="utf-8")
+    command = [python, str(WORKER), str(request_file), str(folder)]
+    try:
+        child = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise UserError(f"{python} cannot be run: {error.strerror}", where, INSTALL) from error
+    if child.returncode:
+        said = caffe_message(child.stderr)
+        if not said:
+            raise RuntimeError(f"{WORKER.name} under {python} ended with {child.returncode}:\n{child.stderr}")
+        raise UserError(f"Caffe stopped: {said}", where, f"this is the Caffe of {python}")
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if "missing" in result:
+        said = " ".join(result["missing"].split())
+        raise UserError(f"{python} cannot import caffe ({said})", where, INSTALL)
+    if "error" in result:
+        raise UserError(result["error"], where)
+    return result
+
+
+def caffe_message(stderr: str) -> str:
+    """What Caffe said before it stopped, in one line; "" if it did not say anything.
+
+    Glog's lines begin with a letter for their weight, the date and the place, and the fatal one may
+    run on until the stack trace. protobuf's, before it, say what is wrong with a prototxt.
+    """
+    parts = re.findall(r"^\[libprotobuf (?:ERROR|FATAL) [^\]]*\] (.*)$", stderr, re.MULTILINE)
+    fatal = re.search(r"^F\d{4,8} [^\]\n]*\] (.*?)(?=^\*\*\* |\Z)", stderr, re.MULTILINE | re.DOTALL)
+    if not fatal:
+        return ""
+    parts.append(fatal.group(1))
+    return "; ".join(" ".join(part.split()).rstrip(".") for part in parts)
