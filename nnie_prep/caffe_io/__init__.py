@@ -1,0 +1,128 @@
+"""Caffe's files: a prototxt and its caffemodel read into one `Net`, and written from one.
+
+prototxt.py    text: fields, phases, line numbers, head comments
+caffemodel.py  weights: walked layer by layer, floats left in the file until they are needed
+upgrade.py     layers of Caffe's two older formats
+wire.py        protobuf's wire format, as far as that walk needs it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, read_caffemodel, write_caffemodel
+from nnie_prep.caffe_io.prototxt import format_prototxt, read_prototxt
+from nnie_prep.errors import UserError
+from nnie_prep.outputs.made_by import why_mixed
+from nnie_prep.net import Blob, DeferredBlob, Layer, Net
+from nnie_prep.shapes import blob_shapes, walk_shapes
+
+__all__ = [
+    "format_prototxt",
+    "load_weights",
+    "read_caffemodel",
+    "read_net",
+    "read_prototxt",
+    "write_caffemodel",
+]
+
+
+def read_net(prototxt: Path, caffemodel: Path | None = None, warnings: list[str] | None = None) -> Net:
+    """The net of a prototxt, with the weights of a caffemodel if one is given.
+
+    Raises UserError where either file is not what it should be, or where they do not belong
+    together. What is odd but harmless is appended to `warnings`.
+    """
+    net = read_prototxt(prototxt)
+    if caffemodel is not None:
+        if why := why_mixed(prototxt, caffemodel):
+            raise UserError(
+                why,
+                hint="write the pair anew, or remove the `# output:` lines of the prototxt if it is on purpose",
+            )
+        found = load_weights(net, read_caffemodel(caffemodel), str(caffemodel))
+        if warnings is not None:
+            warnings += found
+    return net
+
+
+def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
+    """Gives the net's layers the blobs of the stored layers of the same name; returns warnings.
+
+    As Caffe does (net.cpp CopyTrainedLayersFrom): by name, the first layer of a name, the same
+    number of blobs, the same shapes. Unlike Caffe, a layer whose weights the file lacks is an
+    error, for its weights would be random.
+    """
+    expected = {
+        layer: blob_shapes(layer, bottoms)
+        for layer, bottoms, tops in walk_shapes(net)
+        if bottoms is not None and tops is not None
+    }
+    by_name: dict[str, Layer] = {}
+    for layer in net.layers:
+        by_name.setdefault(layer.name, layer)
+    unused = []
+    for source_layer in stored:
+        target = by_name.get(source_layer.name)
+        if target is None:
+            unused += [source_layer.name] if source_layer.blobs else []
+            continue
+        target.blobs = _fit(target, source_layer.blobs, expected.get(target), source)
+    missing = [layer for layer in net.layers if expected.get(layer) and not layer.blobs]
+    if missing:
+        names = ", ".join(layer.name for layer in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        other = f"; it has weights for {', '.join(unused[:5])} instead" if unused else ""
+        raise UserError(
+            f"has no weights for {len(missing)} layer(s) of {net.source}: {names}{other}",
+            source,
+            "give the caffemodel that was trained with this prototxt",
+        )
+    if unused:
+        return [f"{source}: weights of {len(unused)} layer(s) are not in {net.source}: {', '.join(unused)}"]
+    return []
+
+
+def _fit(
+    layer: Layer, stored: list[StoredBlob], shapes: list[tuple[int, ...]] | None, source: str
+) -> list[Blob]:
+    """The stored blobs in the shapes that the layer needs; `shapes` is None where nobody knows."""
+    where = f"{source}: layer {layer.name!r} ({layer.origin})"
+    if shapes is not None and len(shapes) != len(stored):
+        raise UserError(
+            f"{len(stored)} blob(s) stored, {len(shapes)} needed by {layer.type}",
+            where,
+            "give the caffemodel that was trained with this prototxt",
+        )
+    blobs: list[Blob] = []
+    for index, blob in enumerate(stored):
+        needed = blob.shape if shapes is None else shapes[index]
+        found = _drop_leading_ones(blob.shape, len(needed)) if blob.legacy else blob.shape
+        if found != needed:
+            raise UserError(
+                f"blob {index} has shape {_text(blob.shape)}, and the prototxt needs {_text(needed)}",
+                where,
+                "give the caffemodel that was trained with this prototxt",
+            )
+        blobs.append(_reshape(blob.values, needed, f"{where} blob {index}"))
+    return blobs
+
+
+def _drop_leading_ones(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Legacy shapes are padded with ones in front to four extents."""
+    surplus = max(0, len(shape) - ndim)
+    return shape[surplus:] if all(extent == 1 for extent in shape[:surplus]) else shape
+
+
+def _reshape(values: Blob, shape: tuple[int, ...], where: str) -> Blob:
+    reshaped = DeferredBlob(shape, lambda: np.asarray(values).reshape(shape))
+    if values.size != reshaped.size:
+        raise UserError(
+            f"{values.size} values stored for shape {_text(shape)}", where, "obtain the caffemodel again"
+        )
+    return reshaped if isinstance(values, DeferredBlob) else values.reshape(shape)
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

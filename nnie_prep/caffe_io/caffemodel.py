@@ -1,0 +1,215 @@
+"""caffemodel files: weights in Caffe's binary NetParameter, read and written layer by layer.
+
+Reading locates packed floats and leaves them in the file: each blob becomes a `DeferredBlob` that
+reads its bytes when it is asked. What newer files do not contain (unpacked or split floats,
+double_data) is parsed by protobuf at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from nnie_prep.caffe_io import wire
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array, Blob, DeferredBlob, Layer, Net
+from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter
+
+_NAME, _V1_LAYERS, _LAYER = 1, 2, 100  # NetParameter
+_V0_LAYER, _V0_BLOBS = 1, 50  # of V1LayerParameter, of V0LayerParameter
+_LAYER_BLOBS = 7
+_DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8  # BlobProto
+_LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
+
+_FLOAT = np.dtype("<f4")
+
+
+@dataclass
+class StoredBlob:
+    """A blob as the file holds it: its values, flat, and its shape.
+
+    `legacy` marks the four deprecated extents num, channels, height, width, which count from the
+    end: a bias of n values is (1, 1, 1, n).
+    """
+
+    values: Blob
+    shape: tuple[int, ...]
+    legacy: bool
+
+
+@dataclass
+class StoredLayer:
+    """A layer of a caffemodel: the name by which it is matched, and its blobs.
+
+    What else the file says of a layer is the prototxt's business; Caffe ignores it too.
+    """
+
+    name: str
+    blobs: list[StoredBlob] = field(default_factory=list)
+
+
+def read_caffemodel(path: Path) -> list[StoredLayer]:
+    """All layers of the file, in its order. Raises UserError where it is none, or is cut short."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
+    size = wire.file_size(file)
+    file.seek(0)
+    _refuse_other_formats(path, file.read(64), size)
+    layers: list[StoredLayer] = []
+    try:
+        for part in wire.fields(file, 0, size):
+            if part.wire_type == wire.LENGTH and part.number in (_LAYER, _V1_LAYERS):
+                layers.append(_read_layer(file, part))
+    except (wire.WireError, DecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"is not a whole caffemodel: {error} (after {len(layers)} whole layers, file of {size} bytes)",
+            str(path),
+            "obtain the file again; its copy or download may be incomplete",
+        ) from None
+    if not layers:
+        raise UserError("has no layers", str(path), "give the .caffemodel that belongs to the prototxt")
+    return layers
+
+
+def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
+    """Names the formats that are commonly mistaken for a caffemodel."""
+    if size == 0:
+        raise UserError("is empty", str(path), "obtain the file again")
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise UserError(
+            "is an HDF5 file, and this reads caffemodels in protobuf format",
+            str(path),
+            "save it from Caffe with Net.save('model.caffemodel')",
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError("is a pointer of Git LFS, not the file itself", str(path), "run git lfs pull")
+    words = head.lstrip()
+    if words.startswith((b"name:", b"layer", b"input:", b"#")):
+        raise UserError("is a text file, a prototxt perhaps", str(path), "give the caffemodel second")
+
+
+def _read_layer(file: BinaryIO, part: wire.Field) -> StoredLayer:
+    """A layer of the present format, or of V1, which may wrap one of V0 with blobs of its own."""
+    name_number, blobs_number = (1, 7) if part.number == _LAYER else (4, 6)
+    layer = StoredLayer("")
+    for inner in wire.fields(file, part.begin, part.end):
+        if inner.wire_type != wire.LENGTH:
+            continue
+        if inner.number == name_number:
+            layer.name = wire.read_bytes(file, inner.begin, inner.end).decode()
+        elif inner.number == blobs_number:
+            layer.blobs.append(_read_blob(file, inner))
+        elif inner.number == _V0_LAYER and part.number == _V1_LAYERS:
+            v0 = _read_v0_layer(file, inner)
+            layer = StoredLayer(v0.name or layer.name, layer.blobs + v0.blobs)
+    return layer
+
+
+def _read_v0_layer(file: BinaryIO, part: wire.Field) -> StoredLayer:
+    layer = StoredLayer("")
+    for inner in wire.fields(file, part.begin, part.end):
+        if inner.number == 1 and inner.wire_type == wire.LENGTH:
+            layer.name = wire.read_bytes(file, inner.begin, inner.end).decode()
+        elif inner.number == _V0_BLOBS and inner.wire_type == wire.LENGTH:
+            layer.blobs.append(_read_blob(file, inner))
+    return layer
+
+
+def _read_blob(file: BinaryIO, part: wire.Field) -> StoredBlob:
+    """A blob whose floats lie in one packed field stays in the file; any other is parsed."""
+    shape: tuple[int, ...] = ()
+    legacy = dict.fromkeys(_LEGACY, 0)
+    is_legacy = False
+    packed: list[wire.Field] = []
+    for inner in wire.fields(file, part.begin, part.end):
+        if inner.number == _SHAPE and inner.wire_type == wire.LENGTH:
+            shape = tuple(BlobShape.FromString(wire.read_bytes(file, inner.begin, inner.end)).dim)
+        elif inner.number in _LEGACY and inner.wire_type == wire.VARINT:
+            legacy[inner.number] = inner.value
+            is_legacy = True
+        elif inner.number == _DATA and inner.wire_type == wire.LENGTH and not packed:
+            packed.append(inner)
+        elif inner.number in (_DATA, _DOUBLE_DATA):
+            return _parse_blob(wire.read_bytes(file, part.begin, part.end))
+    if is_legacy:
+        shape = tuple(legacy.values())
+    if not packed:
+        return StoredBlob(np.zeros(0, np.float32), shape, is_legacy)
+    size = packed[0].end - packed[0].begin
+    if size % 4:
+        raise wire.WireError(f"byte {packed[0].start}: {size} bytes are no whole number of floats")
+    count, begin = size // 4, packed[0].begin
+    return StoredBlob(DeferredBlob((count,), lambda: read_floats(file, begin, count)), shape, is_legacy)
+
+
+def _parse_blob(data: bytes) -> StoredBlob:
+    """The slow way, right for every encoding protobuf allows."""
+    proto = BlobProto.FromString(data)
+    values = np.array(proto.double_data or proto.data, dtype=np.float32)
+    if any(proto.HasField(name) for name in _LEGACY.values()):
+        return StoredBlob(values, (proto.num, proto.channels, proto.height, proto.width), True)
+    return StoredBlob(values, tuple(proto.shape.dim), False)
+
+
+def read_floats(file: BinaryIO, begin: int, count: int) -> Array:
+    """`count` little-endian floats from byte `begin` of an open file, straight into an array."""
+    values = np.empty(count, _FLOAT)
+    view = values.view(np.uint8).data
+    done = 0
+    while done < len(view):
+        got = os.preadv(file.fileno(), [view[done:]], begin + done)
+        if got == 0:
+            raise UserError("became shorter while it was read", str(file.name), "run the command again")
+        done += got
+    return values
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def write_caffemodel(net: Net, file: BinaryIO, progress: Callable[[int, int], None] | None = None) -> None:
+    """Writes name and layers with their blobs as packed floats, one blob in memory at a time."""
+    if net.header.name:
+        file.write(wire.length_delimited(_NAME, net.header.name.encode()))
+    for position, layer in enumerate(net.layers):
+        for piece in _encode_layer(layer):
+            file.write(piece)
+        if progress:
+            progress(position + 1, len(net.layers))
+
+
+def layer_message(layer: Layer) -> LayerParameter:
+    """The layer as Caffe spells it, wiring included, without blobs."""
+    proto = LayerParameter()
+    proto.CopyFrom(layer.proto)
+    proto.bottom.extend(layer.bottoms)
+    proto.top.extend(layer.tops)
+    return proto
+
+
+def _encode_layer(layer: Layer) -> Iterator[bytes | memoryview]:
+    """The field `layer` of a NetParameter in pieces; lengths follow from shapes alone."""
+    parameters = layer_message(layer).SerializePartialToString(deterministic=True)
+    heads = [_blob_head(blob) for blob in layer.blobs]
+    sizes = [len(head) + 4 * blob.size for head, blob in zip(heads, layer.blobs, strict=True)]
+    prefixes = [wire.key(_LAYER_BLOBS, wire.LENGTH) + wire.varint(size) for size in sizes]
+    total = len(parameters) + sum(map(len, prefixes)) + sum(sizes)
+    yield wire.key(_LAYER, wire.LENGTH) + wire.varint(total) + parameters
+    for prefix, head, blob in zip(prefixes, heads, layer.blobs, strict=True):
+        yield prefix + head
+        values = np.ascontiguousarray(np.asarray(blob), dtype=_FLOAT)
+        yield values.reshape(-1).data.cast("B") if values.size else b""
+
+
+def _blob_head(blob: Blob) -> bytes:
+    """A BlobProto up to its floats: the shape, and the key and length of the packed data."""
+    shape = BlobShape(dim=blob.shape).SerializeToString(deterministic=True)
+    return wire.length_delimited(_SHAPE, shape) + wire.key(_DATA, wire.LENGTH) + wire.varint(4 * blob.size)

@@ -1,0 +1,104 @@
+"""Protobuf's wire format, as far as a walk through a caffemodel needs it.
+
+A caffemodel is walked field by field and layer by layer, so that weights are never parsed, only
+located: a file may exceed the 2 GiB that one protobuf message may have, and memory stays small.
+
+    field = key varint (number << 3 | wire type), then
+        0  varint      1  8 bytes      2  length varint and that many bytes      5  4 bytes
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+
+_FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
+
+
+class WireError(Exception):
+    """The bytes are not a protobuf message; the text says at which byte of the file and why."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field as found: `start` is the offset of its key, `begin` that of its payload."""
+
+    number: int
+    wire_type: int
+    start: int
+    begin: int
+    end: int
+    value: int = 0  # of a varint
+
+
+def fields(file: BinaryIO, begin: int, end: int) -> Iterator[Field]:
+    """The fields of the message in file[begin:end]; payloads are skipped, not read."""
+    position = begin
+    while position < end:
+        start = position
+        key, position = _varint(file, position, end)
+        number, wire_type = key >> 3, key & 7
+        value = 0
+        payload = position
+        if wire_type == VARINT:
+            value, position = _varint(file, position, end)
+        elif wire_type == LENGTH:
+            length, payload = _varint(file, position, end)
+            position = payload + length
+        elif wire_type in _FIXED_SIZE:
+            position += _FIXED_SIZE[wire_type]
+        else:
+            raise WireError(f"byte {start}: wire type {wire_type} is not one of a caffemodel's")
+        if number == 0:
+            raise WireError(f"byte {start}: field number 0")
+        if position > end:
+            raise WireError(f"byte {start}: field {number} needs {position - end} bytes more than there are")
+        yield Field(number, wire_type, start, payload, position, value)
+
+
+def _varint(file: BinaryIO, position: int, end: int) -> tuple[int, int]:
+    file.seek(position)
+    value = 0
+    for shift, byte in enumerate(file.read(min(10, end - position))):
+        value |= (byte & 0x7F) << (7 * shift)
+        if byte < 0x80:
+            return value, position + shift + 1
+    raise WireError(f"byte {position}: a number that does not end")
+
+
+def read_bytes(file: BinaryIO, begin: int, end: int) -> bytes:
+    """file[begin:end], whole."""
+    file.seek(begin)
+    data = file.read(end - begin)
+    if len(data) != end - begin:
+        raise WireError(f"byte {begin}: the file ended")
+    return data
+
+
+def varint(value: int) -> bytes:
+    """A number as varint."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def key(number: int, wire_type: int) -> bytes:
+    """A field's key."""
+    return varint(number << 3 | wire_type)
+
+
+def length_delimited(number: int, payload: bytes) -> bytes:
+    """A whole field with a payload of bytes."""
+    return key(number, LENGTH) + varint(len(payload)) + payload
+
+
+def file_size(file: BinaryIO) -> int:
+    """Size in bytes."""
+    return file.seek(0, os.SEEK_END)

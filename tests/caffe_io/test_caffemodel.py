@@ -1,0 +1,270 @@
+"""caffemodel files in every encoding protobuf allows, and in none."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnie_prep.caffe_io import load_weights, read_caffemodel, read_net, read_prototxt, write_caffemodel
+from nnie_prep.caffe_io import wire
+from nnie_prep.errors import UserError
+from nnie_prep.nnie_caffe_pb2 import BlobProto, NetParameter
+
+DEPLOY = """
+name: "small"
+input: "data"
+input_shape { dim: 1 dim: 6 dim: 5 dim: 7 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 group: 2 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 3 } }
+"""
+
+
+@pytest.fixture
+def prototxt(tmp_path: Path) -> Path:
+    path = tmp_path / "deploy.prototxt"
+    path.write_text(DEPLOY)
+    return path
+
+
+def _weights(seed: int = 1) -> dict[str, list[np.ndarray]]:
+    random = np.random.default_rng(seed)
+    shapes = {"conv": [(4, 3, 3, 2), (4,)], "ip": [(3, 4 * 3 * 6), (3,)]}
+    return {name: [random.normal(size=s).astype(np.float32) for s in some] for name, some in shapes.items()}
+
+
+def _blob(values: np.ndarray, legacy: bool = False, double: bool = False) -> BlobProto:
+    proto = BlobProto()
+    if legacy:
+        extents = (1,) * (4 - values.ndim) + values.shape
+        proto.num, proto.channels, proto.height, proto.width = extents
+    else:
+        proto.shape.dim.extend(values.shape)
+    (proto.double_data if double else proto.data).extend(values.ravel().tolist())
+    return proto
+
+
+def _assert_loaded(net, weights) -> None:
+    for name, blobs in weights.items():
+        found = net.layer(name).blobs
+        assert [blob.shape for blob in found] == [blob.shape for blob in blobs]
+        for ours, theirs in zip(found, blobs, strict=True):
+            np.testing.assert_array_equal(np.asarray(ours), theirs)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("form", ["layer", "v1", "v0"])
+def test_what_protobuf_writes_is_read(tmp_path, prototxt, legacy, double, form) -> None:
+    weights = _weights()
+    message = NetParameter(name="small")
+    for name, blobs in weights.items():
+        if form == "layer":
+            layer = message.layer.add(name=name)
+        else:
+            layer = message.layers.add(name=name) if form == "v1" else message.layers.add().layer
+            layer.name = name
+        layer.blobs.extend(_blob(values, legacy, double) for values in blobs)
+    path = tmp_path / "small.caffemodel"
+    path.write_bytes(message.SerializeToString())
+    _assert_loaded(read_net(prototxt, path), weights)
+
+
+def _length_delimited_blob(values: np.ndarray, data: bytes) -> bytes:
+    shape = BlobProto()
+    shape.shape.dim.extend(values.shape)
+    return wire.length_delimited(7, shape.SerializeToString() + data)
+
+
+@pytest.mark.parametrize("form", ["unpacked", "split", "mixed", "data first"])
+def test_other_encodings_of_the_floats(tmp_path, prototxt, form) -> None:
+    weights = _weights()
+    body = b""
+    for name, blobs in weights.items():
+        layer = wire.length_delimited(1, name.encode())
+        for values in blobs:
+            flat = values.ravel().astype("<f4")
+            one_by_one = b"".join(wire.key(5, 5) + number.tobytes() for number in flat)
+            packed = wire.length_delimited(5, flat.tobytes())
+            halves = wire.length_delimited(5, flat[:2].tobytes()) + wire.length_delimited(
+                5, flat[2:].tobytes()
+            )
+            mixed = wire.length_delimited(5, flat[:2].tobytes()) + one_by_one[10:]
+            if form == "data first":
+                proto = BlobProto()
+                proto.shape.dim.extend(values.shape)
+                layer += wire.length_delimited(7, packed + proto.SerializeToString())
+            else:
+                layer += _length_delimited_blob(
+                    values, {"unpacked": one_by_one, "split": halves, "mixed": mixed}[form]
+                )
+        body += wire.length_delimited(100, layer)
+    path = tmp_path / "small.caffemodel"
+    path.write_bytes(body)
+    _assert_loaded(read_net(prototxt, path), weights)
+
+
+def test_what_is_written_is_what_protobuf_reads(prototxt) -> None:
+    weights = _weights()
+    net = read_prototxt(prototxt)
+    for name, blobs in weights.items():
+        net.layer(name).blobs = list(blobs)
+    file = io.BytesIO()
+    write_caffemodel(net, file)
+    message = NetParameter.FromString(file.getvalue())
+    assert message.name == "small"
+    assert [(layer.name, layer.type) for layer in message.layer] == [(x.name, x.type) for x in net.layers]
+    assert [list(layer.bottom) for layer in message.layer] == [x.bottoms for x in net.layers]
+    assert [list(layer.top) for layer in message.layer] == [x.tops for x in net.layers]
+    for layer in message.layer:
+        assert len(layer.blobs) == len(weights.get(layer.name, []))
+        for blob, values in zip(layer.blobs, weights.get(layer.name, []), strict=True):
+            assert tuple(blob.shape.dim) == values.shape
+            np.testing.assert_array_equal(np.array(blob.data, np.float32), values.ravel())
+
+
+def test_same_net_same_bytes(tmp_path, prototxt) -> None:
+    net = read_prototxt(prototxt)
+    for name, blobs in _weights().items():
+        net.layer(name).blobs = list(blobs)
+    first = io.BytesIO()
+    write_caffemodel(net, first)
+    path = tmp_path / "first.caffemodel"
+    path.write_bytes(first.getvalue())
+    second = io.BytesIO()
+    write_caffemodel(read_net(prototxt, path), second)
+    assert first.getvalue() == second.getvalue()
+
+
+def _written(tmp_path: Path, prototxt: Path) -> Path:
+    net = read_prototxt(prototxt)
+    for name, blobs in _weights().items():
+        net.layer(name).blobs = list(blobs)
+    path = tmp_path / "small.caffemodel"
+    with path.open("wb") as file:
+        write_caffemodel(net, file)
+    return path
+
+
+def test_every_truncation_is_noticed(tmp_path, prototxt) -> None:
+    whole = _written(tmp_path, prototxt).read_bytes()
+    cut = tmp_path / "cut.caffemodel"
+    for length in [*range(0, 80), *range(80, len(whole), 7)]:
+        cut.write_bytes(whole[:length])
+        with pytest.raises(UserError) as caught:
+            read_net(prototxt, cut)
+        assert "cut.caffemodel" in str(caught.value)
+
+
+def test_shape_mismatch_names_both_shapes(tmp_path, prototxt) -> None:
+    path = _written(tmp_path, prototxt)
+    other = tmp_path / "other.prototxt"
+    other.write_text(DEPLOY.replace("kernel_w: 2", "kernel_w: 3"))
+    with pytest.raises(UserError, match=r"layer 'conv' \(other.prototxt:5\).*4x3x3x2.*needs 4x3x3x3"):
+        read_net(other, path)
+
+
+def test_number_of_blobs(tmp_path, prototxt) -> None:
+    path = _written(tmp_path, prototxt)
+    other = tmp_path / "other.prototxt"
+    other.write_text(DEPLOY.replace("group: 2", "group: 2 bias_term: false"))
+    with pytest.raises(UserError, match=r"2 blob\(s\) stored, 1 needed by Convolution"):
+        read_net(other, path)
+
+
+def test_caffemodel_of_another_net(tmp_path, prototxt) -> None:
+    path = _written(tmp_path, prototxt)
+    other = tmp_path / "other.prototxt"
+    other.write_text(DEPLOY.replace('"conv" type', '"conv1" type'))
+    with pytest.raises(UserError, match=r"no weights for 1 layer.*conv1; it has weights for conv instead"):
+        read_net(other, path)
+
+
+def test_weights_that_the_prototxt_does_not_use_are_a_warning(tmp_path, prototxt) -> None:
+    path = _written(tmp_path, prototxt)
+    other = tmp_path / "other.prototxt"
+    other.write_text(DEPLOY[: DEPLOY.index('layer { name: "ip"')])
+    warnings: list[str] = []
+    read_net(other, path, warnings)
+    assert len(warnings) == 1 and "ip" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(60), "HDF5"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b'name: "x"\nlayer {}', "text file"),
+        (bytes(range(1, 200)), "is not a whole caffemodel"),
+        (b"\x0a\x03abc", "has no layers"),
+    ],
+)
+def test_other_files(tmp_path, content, says) -> None:
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        read_caffemodel(path)
+
+
+def test_values_that_do_not_fill_the_shape(tmp_path, prototxt) -> None:
+    message = NetParameter()
+    for name, blobs in _weights().items():
+        layer = message.layer.add(name=name)
+        layer.blobs.extend(_blob(values) for values in blobs)
+    del message.layer[0].blobs[0].data[-1]
+    path = tmp_path / "small.caffemodel"
+    path.write_bytes(message.SerializeToString())
+    with pytest.raises(UserError, match="71 values stored for shape 4x3x3x2"):
+        read_net(prototxt, path)
+
+
+def test_floats_are_left_in_the_file_until_asked_for(tmp_path, prototxt) -> None:
+    """Memory stays near one layer: what was read holds no weights."""
+    import tracemalloc
+
+    big = 3_000_000
+    body = wire.length_delimited(1, b"ip") + _length_delimited_blob(
+        np.empty((3, big // 3), np.float32), wire.length_delimited(5, bytes(4 * big))
+    )
+    path = tmp_path / "big.caffemodel"
+    path.write_bytes(wire.length_delimited(100, body))
+    tracemalloc.start()
+    (layer,) = read_caffemodel(path)
+    assert tracemalloc.get_traced_memory()[1] < 300_000
+    assert np.asarray(layer.blobs[0].values).size == big
+    tracemalloc.stop()
+
+
+def test_a_file_beyond_2_gib(tmp_path) -> None:
+    """One protobuf message ends at 2 GiB; a walk by layers does not. The file is sparse."""
+    size = 2**31 + 4096
+    head = wire.key(7, 2) + wire.varint(len(wire.key(5, 2) + wire.varint(size)) + size)
+    inner = wire.key(5, 2) + wire.varint(size)
+    first = wire.length_delimited(1, b"huge") + head + inner
+    last = wire.length_delimited(
+        100,
+        wire.length_delimited(1, b"last")
+        + _length_delimited_blob(np.empty((2,)), wire.length_delimited(5, np.array([3, 4], "<f4").tobytes())),
+    )
+    path = tmp_path / "huge.caffemodel"
+    with path.open("wb") as file:
+        file.write(wire.key(100, 2) + wire.varint(len(first) + size) + first)
+        file.seek(size, 1)
+        file.write(last)
+    huge, small = read_caffemodel(path)
+    assert huge.blobs[0].values.size == size // 4
+    np.testing.assert_array_equal(np.asarray(small.blobs[0].values), [3, 4])
+
+
+def test_layers_of_the_same_name_take_the_first(tmp_path, prototxt) -> None:
+    """As Caffe does: the first layer of that name is the one that is filled."""
+    net = read_prototxt(prototxt)
+    weights = _weights()
+    stored = read_caffemodel(_written(tmp_path, prototxt))
+    load_weights(net, stored, "x")
+    _assert_loaded(net, weights)
