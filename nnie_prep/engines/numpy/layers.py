@@ -1,0 +1,87 @@
+"""The table of layer types, and the computation of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nnie_prep.engines.numpy import activation, arithmetic, convolution, normalization, pooling, reshape
+from nnie_prep.net import Array, Layer, Net
+from nnie_prep.params import layer_error
+from nnie_prep.shapes import top_shapes
+
+# Bottoms are never written to; tops are new arrays, bottoms themselves or views of them.
+LAYERS: dict[str, Callable[[Layer, list[Array]], list[Array]]] = {
+    "AbsVal": activation.absval,
+    "ArgMax": arithmetic.argmax,
+    "BatchNorm": normalization.batch_norm,
+    "BatchReindex": arithmetic.batch_reindex,
+    "Bias": arithmetic.bias,
+    "BNLL": activation.bnll,
+    "Clip": activation.clip,
+    "Concat": reshape.concat,
+    "Convolution": convolution.convolution,
+    "ConvolutionDepthwise": convolution.convolution,
+    "Crop": reshape.crop,
+    "Deconvolution": convolution.convolution,
+    "DepthwiseConv": convolution.convolution,
+    "DepthwiseConvolution": convolution.convolution,
+    "Dropout": activation.dropout,
+    "Eltwise": arithmetic.eltwise,
+    "ELU": activation.elu,
+    "Embed": arithmetic.embed,
+    "Exp": activation.exp,
+    "Flatten": reshape.reshape,
+    "Im2col": convolution.im2col,
+    "InnerProduct": arithmetic.inner_product,
+    "Log": activation.log,
+    "LRN": normalization.lrn,
+    "MVN": normalization.mvn,
+    "Normalize": normalization.normalize,
+    "Parameter": reshape.parameter,
+    "PassThrough": reshape.pass_through,
+    "Permute": reshape.permute,
+    "Pooling": pooling.pooling,
+    "Power": activation.power,
+    "PReLU": activation.prelu,
+    "Reduction": arithmetic.reduction,
+    "ReLU": activation.relu,
+    "Reshape": reshape.reshape,
+    "Scale": arithmetic.scale,
+    "Sigmoid": activation.sigmoid,
+    "Silence": reshape.silence,
+    "Slice": reshape.slice_,
+    "Softmax": normalization.softmax,
+    "Split": reshape.split,
+    "SPP": pooling.spp,
+    "Swish": activation.swish,
+    "TanH": activation.tanh,
+    "Threshold": activation.threshold,
+    "Tile": reshape.tile,
+    "Upsample": reshape.upsample,
+}
+
+
+def forward_layer(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """The layer's tops, in the dtype of its bottoms (float32 or float64), which are not written to.
+
+    Weights are cast to that dtype. Values that are not finite are computed as in Caffe, silently.
+    Raises UserError where shapes, weights or parameters do not fit, or the type is not in LAYERS.
+    """
+    if layer.type not in LAYERS:
+        raise layer_error(layer, "this type is not known to the NumPy engine")
+    expected = top_shapes(layer, [bottom.shape for bottom in bottoms])
+    dtype = bottoms[0].dtype if bottoms else np.dtype(np.float32)
+    with np.errstate(all="ignore"):
+        tops = [np.asarray(top, dtype=dtype) for top in LAYERS[layer.type](layer, bottoms)]
+    assert [top.shape for top in tops] == expected, (
+        layer,
+        expected,
+    )
+    return tops
+
+
+def unsupported(net: Net) -> list[Layer]:
+    """The layers whose type is not in LAYERS; data layers are among them, Input layers are not."""
+    return [layer for layer in net.layers if layer.type not in LAYERS and layer.type != "Input"]

@@ -1,0 +1,77 @@
+"""Layers that normalize a blob by statistics of it, or by stored ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnie_prep import params
+from nnie_prep.engines.numpy.pooling import pool
+from nnie_prep.engines.numpy.weights import weights
+from nnie_prep.net import Array, Layer
+
+
+def batch_norm(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """(x - mean) / sqrt(variance + eps) for each channel (batch_norm_layer.cpp, Forward_cpu)."""
+    parameter = params.batch_norm(layer)
+    x = bottoms[0]
+    per_channel = (-1, *[1] * (x.ndim - 2))
+    others = tuple(axis for axis in range(x.ndim) if axis != 1)
+    if parameter.use_global_stats:
+        mean, variance, factor = weights(layer, bottoms)  # sums, and how much has been summed
+        unit = 0 if factor[0] == 0 else 1 / factor[0]
+        mean, variance = (mean * unit).reshape(per_channel), (variance * unit).reshape(per_channel)
+        y = x - mean
+    else:
+        y = x - x.mean(axis=others, keepdims=True)
+        variance = np.mean(y * y, axis=others, keepdims=True)
+    y /= np.sqrt(variance + x.dtype.type(parameter.eps))
+    return [y]
+
+
+def lrn(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """x / (k + alpha/n * sum of squares) ^ beta (lrn_layer.cpp).
+
+    The sum goes over local_size channels, and n is local_size; or, WITHIN_CHANNEL, over a square of
+    local_size pixels, n is its area and k is always 1.
+    """
+    parameter = layer.proto.lrn_param
+    x = bottoms[0]
+    size, around = parameter.local_size, parameter.local_size // 2
+    squares = x * x
+    if parameter.norm_region == parameter.WITHIN_CHANNEL:
+        window = params.Pooling("AVE", (size, size), (1, 1), (around, around), False, True)
+        return [x * np.power(1 + parameter.alpha * pool(squares, window), -parameter.beta)]
+    padded = np.pad(squares, ((0, 0), (around, around), (0, 0), (0, 0)))
+    total = padded[:, : x.shape[1]].copy()
+    for channel in range(1, size):
+        total += padded[:, channel : channel + x.shape[1]]
+    return [x * np.power(parameter.k + parameter.alpha / size * total, -parameter.beta)]
+
+
+def mvn(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """(x - mean) / (sqrt(variance) + eps) for each image and channel, or for each image."""
+    parameter = layer.proto.mvn_param
+    x = bottoms[0].reshape(*bottoms[0].shape, *[1] * (4 - bottoms[0].ndim))
+    axes = (1, 2, 3) if parameter.across_channels else (2, 3)
+    y = x - x.mean(axis=axes, keepdims=True)
+    if parameter.normalize_variance:
+        y /= np.sqrt(np.mean(y * y, axis=axes, keepdims=True)) + parameter.eps
+    return [y]
+
+
+def normalize(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """SSD's scale * x / sqrt(sum of squares + eps), over the channels or the whole image."""
+    parameter = layer.proto.norm_param
+    x = bottoms[0]
+    (factors,) = weights(layer, bottoms)
+    axes = tuple(range(1, x.ndim)) if parameter.across_spatial else (1,)
+    norm = np.sqrt(np.sum(x * x, axis=axes, keepdims=True) + parameter.eps)
+    return [x / norm * (factors.reshape(-1, *[1] * (x.ndim - 2)) if factors.ndim else factors)]
+
+
+def softmax(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    x = bottoms[0]
+    axis = params.canonical_axis(layer, layer.proto.softmax_param.axis, x.shape)
+    y = np.exp(x - x.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
+    return [y]

@@ -1,0 +1,108 @@
+"""The forward pass of a net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from nnie_prep.engines.numpy.layers import LAYERS, forward_layer
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array, Layer, Net
+
+
+def forward(
+    net: Net,
+    feeds: Mapping[str, Array],
+    wanted: Collection[str] | None = None,
+    forced: Mapping[str, Array] | None = None,
+    dtype: DTypeLike = np.float32,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Array]:
+    """The value of each wanted blob as its last writer leaves it.
+
+    Layers of unknown type, and those that need what they write, are not run, and what they would
+    write is not in the result. Arrays of the result may share memory with each other and the feeds.
+
+    Args:
+        feeds: a value for each input of the net, of any shape that its layers accept. The tops of
+            data layers, which are not run, may be fed too.
+        wanted: names of blobs, None for all of them.
+        forced: values that later layers read instead of what the last writer of that name computed,
+            or could not compute. The result still holds the computed value, and nothing for a
+            writer that was not run. A forced input need not be fed. Other names are ignored.
+        dtype: float32 or float64, of the whole computation.
+        progress: called with the layers done and the number of layers.
+    """
+    forced = forced or {}
+    last_writers = net.last_writers()
+    last_reads = {name: place for place, layer in enumerate(net.layers) for name in layer.bottoms}
+    known = {*net.header.input, *last_writers}
+    _check_names(net, feeds, wanted, known)
+    wanted = known if wanted is None else set(wanted)
+    blobs: dict[str, Array] = {}  # versions that are still to be read
+    result: dict[str, Array] = {}
+
+    def write(name: str, value: Array | None, is_last: bool) -> None:
+        if is_last and value is not None and name in wanted:
+            result[name] = value
+        if is_last and name in forced:
+            value = np.asarray(forced[name], dtype=dtype)
+        if value is None:
+            blobs.pop(name, None)
+        else:
+            blobs[name] = value
+
+    for name in net.header.input:
+        write(name, _input(name, feeds, forced, dtype, net.source), name not in last_writers)
+    for place, layer in enumerate(net.layers):
+        for name, value in zip(layer.tops, _run(layer, blobs, feeds, forced, dtype), strict=True):
+            write(name, value, last_writers[name] is layer)
+        for name in (*layer.bottoms, *layer.tops):
+            if last_reads.get(name, -1) <= place:
+                blobs.pop(name, None)
+        if progress:
+            progress(place + 1, len(net.layers))
+    return result
+
+
+def _run(
+    layer: Layer,
+    blobs: Mapping[str, Array],
+    feeds: Mapping[str, Array],
+    forced: Mapping[str, Array],
+    dtype: DTypeLike,
+) -> Sequence[Array | None]:
+    """The layer's tops, None for each that is not known."""
+    if layer.type == "Input":
+        return [_input(name, feeds, forced, dtype, layer.origin) for name in layer.tops]
+    if layer.type not in LAYERS:
+        fed = {} if layer.bottoms else feeds
+        return [np.asarray(fed[name], dtype=dtype) if name in fed else None for name in layer.tops]
+    if any(name not in blobs for name in layer.bottoms):
+        return [None] * len(layer.tops)
+    return [
+        np.asarray(top, dtype=dtype) for top in forward_layer(layer, [blobs[name] for name in layer.bottoms])
+    ]
+
+
+def _input(
+    name: str, feeds: Mapping[str, Array], forced: Mapping[str, Array], dtype: DTypeLike, where: str
+) -> Array:
+    value = feeds.get(name, forced.get(name))
+    if value is None:
+        raise UserError(f"no value is given for input {name!r}", where)
+    return np.asarray(value, dtype=dtype)
+
+
+def _check_names(
+    net: Net, feeds: Mapping[str, Array], wanted: Collection[str] | None, known: Collection[str]
+) -> None:
+    inputs = {*net.header.input, *(name for layer in net.layers if not layer.bottoms for name in layer.tops)}
+    for name in feeds:
+        if name not in inputs:
+            raise UserError(f"{name!r} is not an input; the net has {', '.join(sorted(inputs))}", net.source)
+    for name in wanted or ():
+        if name not in known:
+            raise UserError(f"the net has no blob {name!r}", net.source)

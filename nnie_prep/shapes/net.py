@@ -1,0 +1,97 @@
+"""The shapes of all blobs of a net, and those that the net declares for its inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from nnie_prep.errors import UserError
+from nnie_prep.net import Layer, Net
+from nnie_prep.shapes.checks import MOST_ELEMENTS, Shape
+from nnie_prep.shapes.tops import TOP_SHAPES, top_shapes
+
+
+def infer_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Shape]:
+    """The shape of every blob of the net, as its last writer leaves it.
+
+    Left out are the tops of layers whose type is unknown here, and all that depends on them.
+    `input_shapes` overrides what `net_input_shapes` finds, and may name tops of data layers.
+    """
+    known = _header_shapes(net, input_shapes)
+    for layer, _, tops in walk_shapes(net, input_shapes):
+        for name in layer.tops:
+            known.pop(name, None)
+        if tops is not None:
+            known.update(zip(layer.tops, tops, strict=True))
+    return known
+
+
+def walk_shapes(
+    net: Net, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Iterator[tuple[Layer, list[Shape] | None, list[Shape] | None]]:
+    """Each layer with the shapes of its bottoms and of its tops; None for either that is not known."""
+    given = _given(net, input_shapes)
+    known = _header_shapes(net, input_shapes)
+    for layer in net.layers:
+        bottoms = None
+        if all(name in known for name in layer.bottoms):
+            bottoms = [known[name] for name in layer.bottoms]
+        tops: list[Shape] | None = None
+        if layer.type == "Input":
+            tops = [_shape_of_input(name, given, net.source) for name in layer.tops]
+        elif layer.type in TOP_SHAPES and bottoms is not None:
+            tops = top_shapes(layer, bottoms)
+        elif not layer.bottoms and all(name in given for name in layer.tops):
+            tops = [given[name] for name in layer.tops]
+        for name in layer.tops:
+            known.pop(name, None)
+        if tops is not None:
+            known.update(zip(layer.tops, tops, strict=True))
+        yield layer, bottoms, tops
+
+
+def _header_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None) -> dict[str, Shape]:
+    given = _given(net, input_shapes)
+    return {name: _shape_of_input(name, given, net.source) for name in net.header.input}
+
+
+def _given(net: Net, input_shapes: Mapping[str, Sequence[int]] | None) -> dict[str, Shape]:
+    """The shapes of the inputs: those that the net declares, overridden by the caller's."""
+    return net_input_shapes(net) | {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+
+
+def net_input_shapes(net: Net) -> dict[str, Shape]:
+    """The shapes that the net itself declares for its inputs: input_shape, input_dim, Input layers.
+
+    An input whose shape is not declared is left out.
+    """
+    header = net.header
+    names, dims = list(header.input), list(header.input_dim)
+    shapes: list[Shape] = []
+    if header.input_shape:
+        shapes = [tuple(shape.dim) for shape in header.input_shape]
+        if len(shapes) != len(names):
+            raise UserError(f"{len(shapes)} input_shape for {len(names)} input", net.source)
+    elif dims:
+        shapes = [tuple(dims[start : start + 4]) for start in range(0, len(dims), 4)]
+        if len(dims) != 4 * len(names):
+            raise UserError(f"{len(dims)} input_dim for {len(names)} input; each takes 4", net.source)
+    declared = dict(zip(names, shapes, strict=False))
+    for name, shape in declared.items():
+        _check_input(name, shape, net.source)
+    for layer in net.layers:
+        if layer.type == "Input" and layer.proto.input_param.shape:
+            tops = top_shapes(layer, [])
+            declared.update(zip(layer.tops, tops, strict=True))
+    return declared
+
+
+def _check_input(name: str, shape: Shape, where: str) -> None:
+    if any(extent < 1 for extent in shape) or math.prod(shape) > MOST_ELEMENTS:
+        raise UserError(f"input {name!r} has the impossible shape {shape}", where, "correct its input_shape")
+
+
+def _shape_of_input(name: str, given: Mapping[str, Shape], where: str) -> Shape:
+    if name not in given:
+        raise UserError(f"the shape of input {name!r} is not declared", where, "add an input_shape")
+    return given[name]
