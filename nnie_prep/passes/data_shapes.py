@@ -1,0 +1,91 @@
+"""The shape of the picture that a data layer of Caffe's gives, as far as the file makes it certain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnie_prep.net import Layer
+
+DATA = (
+    "AnnotatedData",
+    "Data",
+    "DummyData",
+    "HDF5Data",
+    "ImageData",
+    "MemoryData",
+    "VideoData",
+    "WindowData",
+)
+
+Shape = tuple[int, ...]
+
+
+def data_shape(layer: Layer, top: str, readers: Sequence[Layer]) -> tuple[Shape, str]:
+    """The shape of a top of a DATA layer, for a batch of 1: (shape, "") or ((), why it is not certain).
+
+    `readers` are the layers that read it; their weights tell the number of channels.
+    """
+    if layer.type == "DummyData":
+        return _dummy_shape(layer, layer.tops.index(top))
+    if layer.type == "MemoryData":
+        param = layer.proto.memory_data_param
+        return (1, param.channels, param.height, param.width), ""
+    height, width = _size(layer)
+    if not height or not width:
+        return (), f"{layer.type} does not say the height and width of {top}; {_repair(layer)}"
+    channels = _channels(layer, readers, height * width)
+    if len(channels) != 1:
+        found = " or ".join(map(str, sorted(channels)))
+        return (), f"{top} has {found or 'an unknown number of'} channels; {_repair(layer)}"
+    return (1, channels.pop(), height, width), ""
+
+
+def _repair(layer: Layer) -> str:
+    shape = "shape { dim: 1 dim: C dim: H dim: W }"
+    return f"replace {layer.name} by an Input layer with input_param {{ {shape} }}"
+
+
+def _dummy_shape(layer: Layer, index: int) -> tuple[Shape, str]:
+    param = layer.proto.dummy_data_param
+    if param.shape:
+        shape = param.shape[index if len(param.shape) > 1 else 0]
+        return (1, *list(shape.dim)[1:]), ""
+    extents = (param.channels, param.height, param.width)
+    if not all(extents):
+        return (), f"{layer.name} has no shape; {_repair(layer)}"
+    return (1, *(values[index if len(values) > 1 else 0] for values in extents)), ""
+
+
+def _size(layer: Layer) -> tuple[int, int]:
+    """Height and width of what the layer gives; 0 where they depend on the pictures."""
+    crop = layer.proto.transform_param.crop_size or layer.proto.window_data_param.crop_size
+    if crop:
+        return crop, crop
+    if layer.type == "ImageData":
+        return layer.proto.image_data_param.new_height, layer.proto.image_data_param.new_width
+    return 0, 0
+
+
+def _channels(layer: Layer, readers: Sequence[Layer], area: int) -> set[int]:
+    """The numbers of channels that the file speaks of; there is one if it is certain."""
+    found = set()
+    for reader in readers:
+        if not reader.blobs:
+            continue
+        shape = reader.blobs[0].shape
+        if reader.type == "Convolution" and len(shape) == 4:
+            found.add(shape[1] * reader.proto.convolution_param.group)
+        elif reader.type == "Deconvolution":
+            found.add(shape[0])
+        elif reader.type == "BatchNorm":
+            found.add(reader.blobs[0].size)
+        elif reader.type == "InnerProduct" and not reader.proto.inner_product_param.transpose:
+            found.add(shape[-1] / area)
+    transform = layer.proto.transform_param
+    if transform.force_color or transform.force_gray:
+        found.add(3 if transform.force_color else 1)
+    elif len(transform.mean_value) > 1:
+        found.add(len(transform.mean_value))
+    elif layer.type == "ImageData":
+        found.add(3 if layer.proto.image_data_param.is_color else 1)
+    return {int(one) for one in found if one == int(one)}

@@ -1,0 +1,87 @@
+"""Arithmetic on weights: what BatchNorm and Scale do to each channel, and taking that into other weights.
+
+All arithmetic is float64; weights are rounded once, to float32.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Weights = NDArray[np.float32]
+Vector = NDArray[np.float64]
+
+# Where the output channels of weights are:
+#   "out, in"  (out, in/group, ...) Convolution of any kind; (out, in) InnerProduct
+#   "in, out"  (in, out/group, ...) Deconvolution; (in, out) InnerProduct with `transpose`
+Layout = Literal["out, in", "in, out"]
+
+
+class Factors(NamedTuple):
+    """y = scale * x + shift in each channel. Both are (channels,)."""
+
+    scale: Vector
+    shift: Vector
+
+    def then(self, following: Factors) -> Factors:
+        """What both do, one after the other."""
+        return Factors(self.scale * following.scale, self.shift * following.scale + following.shift)
+
+    def are_finite(self) -> bool:
+        """Whether all are finite in float32 too."""
+        with np.errstate(over="ignore"):
+            return bool(all(np.isfinite(values.astype(np.float32)).all() for values in self))
+
+    def are_identity(self) -> bool:
+        """Whether float32 arithmetic cannot tell y from x."""
+        return bool((self.scale.astype(np.float32) == 1).all() and (self.shift.astype(np.float32) == 0).all())
+
+
+def batchnorm_factors(mean: ArrayLike, variance: ArrayLike, factor: float, eps: float) -> Factors:
+    """What a BatchNorm with stored statistics does.
+
+    Caffe stores sums: `mean` and `variance` (channels,) are divided by `factor`, the third blob,
+    and a factor of 0 means that both are 0 (caffe src/caffe/layers/batch_norm_layer.cpp:98-103).
+    Where variance/factor + eps is not positive, the result is not finite.
+    """
+    correction = 0.0 if factor == 0 else 1.0 / float(factor)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scale = 1.0 / np.sqrt(vector(variance) * correction + eps)
+        return Factors(scale, -vector(mean) * correction * scale)
+
+
+def scale_factors(scale: ArrayLike, bias: ArrayLike | None) -> Factors:
+    """What a Scale does: `scale` and, if it has one, `bias` are (channels,)."""
+    factors = vector(scale)
+    return Factors(factors, np.zeros_like(factors) if bias is None else vector(bias))
+
+
+def scale_output_channels(weights: Weights, scale: Vector, layout: Layout, group: int = 1) -> Weights:
+    """The weights times the scale of the output channel that each belongs to.
+
+    In "in, out" output channel o of group g = o // (out/group) is at
+    weights[g * in/group : (g + 1) * in/group, o - g * out/group]; in "out, in" at weights[o].
+    """
+    channels = len(scale)
+    if layout == "out, in":
+        blocks = weights.reshape(1, 1, channels, -1)
+    else:
+        assert weights.shape[1] * group == channels, (weights.shape, group, channels)
+        blocks = weights.reshape(group, weights.shape[0] // group, channels // group, -1)
+    factors = scale.reshape(blocks.shape[0], 1, blocks.shape[2], 1)
+    scaled = np.empty(blocks.shape, dtype=np.float32)
+    # Computes in float64 a few thousand elements at a time: no float64 copy of the weights.
+    np.multiply(blocks, factors, out=scaled, dtype=np.float64, casting="same_kind")
+    return scaled.reshape(weights.shape)
+
+
+def scale_bias(bias: Weights, factors: Factors) -> Weights:
+    """The bias of output channels that `factors` are applied to afterwards, in the bias's own shape."""
+    return (vector(bias) * factors.scale + factors.shift).astype(np.float32).reshape(bias.shape)
+
+
+def vector(values: ArrayLike) -> Vector:
+    """All values in one axis, in float64."""
+    return np.asarray(values, dtype=np.float64).reshape(-1)
