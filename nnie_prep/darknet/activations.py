@@ -1,0 +1,263 @@
+"""Activations in layers that stock Caffe has. Formulas: AlexeyAB activations.h and activations.c.
+
+Each function appends layers to one blob and returns the blob that holds the result. Where `owned` is
+true the blob is nobody else's and may be overwritten. The layer with the result is `layerN-act`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nnie_prep.darknet import kernels
+from nnie_prep.darknet.builder import Builder
+from nnie_prep.darknet.cfg import Section
+
+Activate = Callable[[Builder, str, bool], str]
+Step = tuple[str, dict[str, Any]]
+
+# normalize_channels and its kin add it to the sum of the channels (activations.c:131)
+_NORMALIZE_EPS = 0.0001
+
+
+def read_activation(build: Builder, section: Section, default: str, *, of: frozenset[str]) -> str:
+    """The section's activation; what is not among `of` is refused and replaced by linear."""
+    name = section.string("activation", default)
+    if build.flavor == "pjreddie" and name in ALEXEYAB_ONLY:
+        build.refuse(
+            "activation",
+            f"pjreddie's Darknet does not know activation={name} and computes relu in its place",
+            "convert with the flavor alexeyab, or write relu",
+        )
+    elif name in of:
+        return name
+    elif name == "stair":
+        build.refuse("activation", "activation=stair has no form in Caffe", "train with another activation")
+    elif name in ACTIVATIONS:
+        build.refuse(
+            "activation",
+            f"Darknet computes zeros for activation={name} in [{section.header}]; it knows it only in "
+            + ("[convolutional] and [shortcut]" if name in SHORTCUT_ONLY else "[convolutional]"),
+            "use an activation that Darknet computes there",
+        )
+    else:
+        build.refuse(
+            "activation",
+            f"activation={name} is not known; Darknet computes relu in its place",
+            f"write relu if that is meant, or one of {', '.join(sorted(of))}",
+        )
+    return "linear"
+
+
+def activate(build: Builder, name: str, blob: str, *, owned: bool) -> str:
+    """Appends the activation; returns the blob of the result."""
+    return ACTIVATIONS[name](build, blob, owned)
+
+
+# ---- one after the other ---------------------------------------------------------------------
+
+
+def _chain(build: Builder, blob: str, owned: bool, *, steps: tuple[Step, ...]) -> str:
+    for number, (kind, parameters) in enumerate(steps, 1):
+        suffix = "act" if number == 1 else f"act-{kind.lower()}"
+        blob = build.add(kind, suffix, blob, in_place=owned, **parameters)
+        owned = True
+    return blob
+
+
+def _relu(slope: float = 0.0) -> Step:
+    return "ReLU", {"relu_param": {"negative_slope": slope}} if slope else {}
+
+
+def _power(scale: float = 1.0, shift: float = 0.0, power: float = 1.0) -> Step:
+    """(shift + scale * x) ** power"""
+    values = {"power": power, "scale": scale, "shift": shift}
+    neutral = {"power": 1.0, "scale": 1.0, "shift": 0.0}
+    return "Power", {"power_param": {key: value for key, value in values.items() if value != neutral[key]}}
+
+
+def _steps(*steps: Step) -> Activate:
+    return partial(_chain, steps=steps)
+
+
+# ---- sums and products of several branches -----------------------------------------------------
+
+
+def _branch(build: Builder, suffix: str, blob: str, *steps: Step) -> str:
+    """Steps on a copy of the blob; only the first writes a blob of its own."""
+    for number, (kind, parameters) in enumerate(steps):
+        name = f"act-{suffix}" if number == 0 else f"act-{suffix}-{kind.lower()}"
+        blob = build.add(kind, name, blob, in_place=number > 0, **parameters)
+    return blob
+
+
+def _times(build: Builder, blob: str, factor: str) -> str:
+    return build.add("Eltwise", "act", [blob, factor], eltwise_param={"operation": "PROD"})
+
+
+def _sum(build: Builder, suffix: str, blobs: list[str], coefficients: list[float]) -> str:
+    return build.add("Eltwise", suffix, blobs, eltwise_param={"operation": "SUM", "coeff": coefficients})
+
+
+def _swish(build: Builder, blob: str, owned: bool) -> str:
+    """x * sigmoid(x)"""
+    return _times(build, blob, _branch(build, "sigmoid", blob, ("Sigmoid", {})))
+
+
+def _mish(build: Builder, blob: str, owned: bool) -> str:
+    """x * tanh(ln(1 + e^x)); BNLL is the logarithm."""
+    return _times(build, blob, _branch(build, "bnll", blob, ("BNLL", {}), ("TanH", {})))
+
+
+def _relu6(build: Builder, blob: str, owned: bool) -> str:
+    """min(max(x, 0), 6) = relu(x) - relu(x - 6), which keeps small values exact.
+
+    AlexeyAB's CPU code lacks the case and computes 0 (activations.c:77); its GPU code has it.
+    """
+    above = _branch(build, "above", blob, _power(shift=-6.0), _relu())
+    return _sum(build, "act", [_branch(build, "relu", blob, _relu()), above], [1.0, -1.0])
+
+
+def _gelu(build: Builder, blob: str, owned: bool) -> str:
+    """0.5 x (1 + tanh(0.797885 x + 0.035677 x^3))"""
+    cube = _branch(build, "cube", blob, _power(power=3.0))
+    inner = _sum(build, "act-inner", [blob, cube], [0.797885, 0.035677])
+    build.add("TanH", "act-tanh", inner, in_place=True)
+    build.add("Power", "act-half", inner, in_place=True, **_power(0.5, 0.5)[1])
+    return _times(build, blob, inner)
+
+
+def _plse(build: Builder, blob: str, owned: bool) -> str:
+    """x < -4: 0.01 (x + 4); x > 4: 0.01 (x - 4) + 1; else 0.125 x + 0.5, as a sum of two bent lines."""
+    low = _branch(build, "low", blob, _power(shift=4.0), _relu(0.08))
+    high = _branch(build, "high", blob, _power(shift=-4.0), _relu())
+    return _sum(build, "act", [low, high], [0.125, -0.115])
+
+
+def _hardtan(build: Builder, blob: str, owned: bool) -> str:
+    """min(max(x, -1), 1) = relu(x + 1) - relu(x - 1) - 1"""
+    low = _branch(build, "low", blob, _power(shift=1.0), _relu())
+    high = _branch(build, "high", blob, _power(shift=-1.0), _relu())
+    result = _sum(build, "act", [low, high], [1.0, -1.0])
+    return build.add("Power", "act-power", result, in_place=True, **_power(shift=-1.0)[1])
+
+
+def _lhtan(build: Builder, blob: str, owned: bool) -> str:
+    """x < 0: 0.001 x; x > 1: 0.001 (x - 1) + 1; else x"""
+    low = _branch(build, "low", blob, _relu(0.001))
+    high = _branch(build, "high", blob, _power(shift=-1.0), _relu())
+    return _sum(build, "act", [low, high], [1.0, -0.999])
+
+
+def _hard_mish(build: Builder, blob: str, owned: bool) -> str:
+    """x > 0: x; -2 < x <= 0: x^2 / 2 + x; else 0: x times half of min(max(x + 2, 0), 2)."""
+    low = _branch(build, "low", blob, _power(shift=2.0), _relu())
+    high = _branch(build, "high", blob, _relu())
+    return _times(build, blob, _sum(build, "act-gate", [low, high], [0.5, -0.5]))
+
+
+# ---- over all channels of a pixel --------------------------------------------------------------
+
+
+def _channel_sum(build: Builder, suffix: str, blob: str, weight: float, bias: float) -> str:
+    """bias + weight * (sum over the channels), the same in every channel of the result."""
+    channels = build.shapes[blob][1]
+    return build.add(
+        "Convolution",
+        suffix,
+        blob,
+        blobs=[kernels.filled((channels, channels, 1, 1), weight), kernels.filled((channels,), bias)],
+        convolution_param={"num_output": channels, "kernel_size": [1]},
+    )
+
+
+def _share(build: Builder, positive: str) -> str:
+    """x / (1e-4 + sum of the channels)"""
+    divisor = _channel_sum(build, "act-sum", positive, 1.0, _NORMALIZE_EPS)
+    build.add("Power", "act-inverse", divisor, in_place=True, **_power(power=-1.0)[1])
+    return _times(build, positive, divisor)
+
+
+def _normalize_channels(build: Builder, blob: str, owned: bool) -> str:
+    return _share(build, build.add("ReLU", "act-relu", blob, in_place=owned))
+
+
+def _normalize_softmax(build: Builder, blob: str, owned: bool) -> str:
+    return _share(build, build.add("Exp", "act-exp", blob, in_place=owned))
+
+
+def _normalize_softmax_maxval(build: Builder, blob: str, owned: bool) -> str:
+    """e^(x - m) / (1e-4 + S), where m is the largest x and S the sum of the e^(x - m).
+
+    With p = softmax(x) = e^(x - m) / S, whose largest value is 1 / S, this is p / (1 + 1e-4 max p).
+    The maximum over the channels is that of a pooling over a (channels, pixels) picture.
+    """
+    _, channels, height, width = build.shapes[blob]
+    softmax = build.add("Softmax", "act-softmax", blob, in_place=owned, softmax_param={"axis": 1})
+    flat = build.add(
+        "Reshape", "act-flat", softmax, reshape_param={"shape": {"dim": [0, 1, channels, height * width]}}
+    )
+    largest = build.add(
+        "Pooling",
+        "act-max",
+        flat,
+        pooling_param={"pool": "MAX", "kernel_h": channels, "kernel_w": 1},
+    )
+    largest = build.add(
+        "Reshape", "act-unflat", largest, reshape_param={"shape": {"dim": [0, 1, height, width]}}
+    )
+    divisor = build.add(
+        "Convolution",
+        "act-spread",
+        largest,
+        blobs=[kernels.filled((channels, 1, 1, 1), _NORMALIZE_EPS), kernels.filled((channels,), 1.0)],
+        convolution_param={"num_output": channels, "kernel_size": [1]},
+    )
+    build.add("Power", "act-inverse", divisor, in_place=True, **_power(power=-1.0)[1])
+    return _times(build, softmax, divisor)
+
+
+def _linear(build: Builder, blob: str, owned: bool) -> str:
+    return blob
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732, 1.0507
+
+ACTIVATIONS: dict[str, Activate] = {
+    "linear": _linear,
+    "logistic": _steps(("Sigmoid", {})),
+    "loggy": _steps(("Sigmoid", {}), _power(2.0, -1.0)),
+    "relu": _steps(_relu()),
+    "relu6": _relu6,
+    "elu": _steps(("ELU", {})),
+    "selu": _steps(("ELU", {"elu_param": {"alpha": _SELU_ALPHA}}), _power(_SELU_SCALE)),
+    "gelu": _gelu,
+    "relie": _steps(_relu(0.01)),
+    # max(x, 0) + 0.1 x, that is 1.1 x or 0.1 x
+    "ramp": _steps(_relu(float(np.float32(0.1 / 1.1))), _power(1.1)),
+    "leaky": _steps(_relu(0.1)),
+    "revleaky": _steps(_relu(0.1)),
+    "tanh": _steps(("TanH", {})),
+    "plse": _plse,
+    "hardtan": _hardtan,
+    "lhtan": _lhtan,
+    "swish": _swish,
+    "mish": _mish,
+    "hard_mish": _hard_mish,
+    "normalize_channels": _normalize_channels,
+    "normalize_channels_softmax": _normalize_softmax,
+    "normalize_channels_softmax_maxval": _normalize_softmax_maxval,
+}
+
+# Which sections Darknet computes them in (AlexeyAB convolutional_layer.c:1281, shortcut_layer.c:265).
+CONVOLUTION_ONLY = frozenset(
+    ["hard_mish", "normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval"]
+)
+SHORTCUT_ONLY = frozenset(("swish", "mish"))
+ANYWHERE = frozenset(ACTIVATIONS) - CONVOLUTION_ONLY - SHORTCUT_ONLY
+IN_SHORTCUT = ANYWHERE | SHORTCUT_ONLY
+IN_CONVOLUTION = frozenset(ACTIVATIONS)
+ALEXEYAB_ONLY = CONVOLUTION_ONLY | SHORTCUT_ONLY | {"relu6", "gelu", "revleaky"}

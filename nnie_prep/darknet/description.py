@@ -1,0 +1,35 @@
+"""What STEM.json says: where each Darknet layer's output lies, and how each head is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nnie_prep.blob_map import BlobMap, Fate
+from nnie_prep.darknet.conversion import Conversion
+from nnie_prep.description import place
+
+
+def describe(conversion: Conversion, blob_map: BlobMap | None = None) -> dict[str, Any]:
+    """The description as JSON values, kept true through the passes by their map of the blobs.
+
+        layers: [{index, section, line, blob | blobs | none}]
+        heads:  [{index, section, line, blob | blobs | none, type, shape, ...}]    see heads.py
+        input:  {blob, shape, range, order, letter_box}
+
+    `blobs` are to be concatenated along the channels; `none` is the reason why there is no blob.
+    """
+    layers = []
+    for layer in conversion.layers:
+        fate = _fate(layer.blobs, blob_map) if layer.blobs else Fate((), layer.none)
+        layers.append({"index": layer.index, "section": layer.section, "line": layer.line, **place(fate)})
+    heads = []
+    for head in conversion.heads:
+        rest = {key: value for key, value in head.items() if key != "blob"}
+        first = {key: rest.pop(key) for key in ("index", "section", "line")}
+        heads.append({**first, **place(_fate([head["blob"]], blob_map)), **rest})
+    return {"layers": layers, "heads": heads, "input": conversion.input}
+
+
+def _fate(blobs: Iterable[str], blob_map: BlobMap | None) -> Fate:
+    return blob_map.joined(blobs) if blob_map else Fate(tuple(blobs))

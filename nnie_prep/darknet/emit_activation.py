@@ -1,0 +1,84 @@
+"""Sections that compute on values or on the channels of a pixel, without weights.
+
+[activation], [logistic], [l2norm] and [normalization], Darknet's own local response normalisation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnie_prep.darknet import kernels
+from nnie_prep.darknet.activations import ANYWHERE, activate, read_activation
+from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output
+from nnie_prep.darknet.cfg import Section
+from nnie_prep.net import Array, DeferredBlob
+
+
+def emit_activation(build: Builder, section: Section) -> Output:
+    activation = read_activation(build, section, "linear", of=ANYWHERE)
+    source = build.input()
+    return Output(source.shape, activate(build, activation, source.blob, owned=False))
+
+
+def emit_logistic(build: Builder, section: Section) -> Output:
+    """1 / (1 + e^-x) (pjreddie logistic_layer.c)."""
+    source = build.input()
+    return Output(source.shape, activate(build, "logistic", source.blob, owned=False))
+
+
+def emit_l2norm(build: Builder, section: Section) -> Output:
+    """x / sqrt(sum of the squares over the channels) (pjreddie blas.c:145 l2normalize_cpu)."""
+    source = build.input()
+    blob = build.picture(source)
+    n = source.channels
+    return Output(source.shape, _divided(build, "l2norm", blob, kernels.filled((n, n, 1, 1), 1.0), 0.0, -0.5))
+
+
+def emit_normalization(build: Builder, section: Section) -> Output:
+    """x * (kappa + alpha * sum of some squares) ^ -beta (AlexeyAB normalization_layer.c:66).
+
+    Which squares: `_window`. alpha is not divided by the size, as Caffe's LRN does.
+    """
+    alpha, beta = section.float("alpha", 0.0001), section.float("beta", 0.75)
+    kappa, size = section.float("kappa", 1.0), section.int("size", 5, at_least=1, at_most=LARGEST_STEP)
+    source = build.input()
+    blob = build.picture(source)
+    n = source.channels
+    weights = DeferredBlob((n, n, 1, 1), lambda: alpha * _window(n, size).reshape(n, n, 1, 1))
+    return Output(source.shape, _divided(build, "lrn", blob, weights, kappa, -beta))
+
+
+def _window(channels: int, size: int) -> Array:
+    """(channels, channels): how often the square of channel c counts at channel k.
+
+    Darknet slides the window by adding channel k + size/2 and taking off channel k - (size-1)/2 - 1. As
+    it begins with the channels below size/2, channel size/2 never enters, yet it is taken off.
+    """
+    counts: Array = np.zeros((channels, channels))
+    counts[0, : size // 2] = 1
+    for k in range(1, channels):
+        counts[k] = counts[k - 1]
+        leaving, entering = k - (size - 1) // 2 - 1, k + size // 2
+        if leaving >= 0:
+            counts[k, leaving] -= 1
+        if entering < channels:
+            counts[k, entering] += 1
+    return counts
+
+
+def _divided(
+    build: Builder, suffix: str, blob: str, weights: DeferredBlob, shift: float, power: float
+) -> str:
+    """x * (shift + weights * x^2) ^ power"""
+    n = weights.shape[0]
+    factor = build.add("Power", f"{suffix}-square", blob, power_param={"power": 2.0})
+    factor = build.add(
+        "Convolution",
+        f"{suffix}-sum",
+        factor,
+        blobs=[weights],
+        convolution_param={"num_output": n, "bias_term": False, "kernel_size": [1]},
+    )
+    parameters = {"power": power, "shift": shift} if shift else {"power": power}
+    build.add("Power", f"{suffix}-power", factor, in_place=True, power_param=parameters)
+    return build.add("Eltwise", suffix, [blob, factor], eltwise_param={"operation": "PROD"})
