@@ -1,0 +1,120 @@
+"""What made a file: the comment at the head of a written prototxt, composed and read back.
+
+    # nnie_prep 0.1.0 darknet2caffe
+    # input: yolov3-tiny.cfg sha256:<64 hex>
+    # input: yolov3-tiny.weights sha256:<64 hex>
+    # option: --target nnie
+    # output: yolov3-tiny.caffemodel sha256:<64 hex>
+    # output: yolov3-tiny.json sha256:<64 hex>
+    # text below: sha256:<64 hex>
+    <empty line>
+    name: "yolov3-tiny" ...
+
+The prototxt is written last and so vouches for the files that were written before it: those have no
+room for a note of their own. The hash of the text below tells a file that was edited by hand,
+or cut short, from one that is as it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnie_prep.errors import UserError
+
+_CHUNK = 1 << 20
+_HEAD_LIMIT = 1 << 16  # bytes; a longer head is none of ours
+_NAMED_HASH = re.compile(r"# (input|output): (.*) sha256:([0-9a-f]{64})")
+_BODY_HASH = re.compile(r"# text below: sha256:([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a set of files was made. Hashes are SHA-256 in hexadecimal; names have no folder.
+
+    Args:
+        command: "nnie_prep 0.1.0 darknet2caffe".
+        inputs: (name, hash) in the order of the command line.
+        options: as the user would type them; for the reader, not compared.
+        outputs: (name, hash) of the files that belong with this one.
+        intact: the text below the head is as it was written (always so in what is to be written).
+    """
+
+    command: str
+    inputs: tuple[tuple[str, str], ...]
+    options: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, str], ...] = ()
+    intact: bool = True
+
+    def input_hashes(self) -> list[str]:
+        return [digest for _, digest in self.inputs]
+
+    def output_hashes(self) -> list[str]:
+        return [digest for _, digest in self.outputs]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal. UserError if it cannot be read."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    return digest.hexdigest()
+
+
+def head_comment(made: Made, body: bytes) -> bytes:
+    """The comment to write before `body`, its closing empty line included."""
+    lines = [f"# {made.command}"]
+    lines += [f"# input: {_one_line(name)} sha256:{digest}" for name, digest in made.inputs]
+    lines += [f"# option: {_one_line(option)}" for option in made.options]
+    lines += [f"# output: {_one_line(name)} sha256:{digest}" for name, digest in made.outputs]
+    lines.append(f"# text below: sha256:{hashlib.sha256(body).hexdigest()}")
+    return "".join(line + "\n" for line in [*lines, ""]).encode()
+
+
+def made_from(path: Path) -> Made | None:
+    """What the head of a file says, None if it has no head of ours. UserError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEAD_LIMIT)
+            head, _, body = start.partition(b"\n\n")
+            if not head.startswith(b"# nnie_prep "):
+                return None
+            digest = hashlib.sha256(body)
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    lines = head.decode(errors="replace").split("\n")
+    named = [match.groups() for line in lines if (match := _NAMED_HASH.fullmatch(line))]
+    return Made(
+        command=lines[0].removeprefix("# "),
+        inputs=tuple((name, value) for kind, name, value in named if kind == "input"),
+        options=tuple(line.removeprefix("# option: ") for line in lines if line.startswith("# option: ")),
+        outputs=tuple((name, value) for kind, name, value in named if kind == "output"),
+        intact=[m[1] for line in lines if (m := _BODY_HASH.fullmatch(line))] == [digest.hexdigest()],
+    )
+
+
+def why_mixed(prototxt: Path, caffemodel: Path) -> str:
+    """Why the two are not from one run, or "" if they are or if the prototxt's head does not say."""
+    made = made_from(prototxt)
+    if made is None or not made.outputs or sha256_of(caffemodel) in made.output_hashes():
+        return ""
+    names = ", ".join(name for name, _ in made.outputs)
+    return f"{caffemodel} is not the file that {prototxt} was written with ({names}): its content differs"
+
+
+def _one_line(text: str) -> str:
+    # A file name may hold line breaks and bytes that are not UTF-8. Hashes, not names, are compared.
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _cannot_read(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot be read: {error.strerror}", where=str(path), hint="check the path")
