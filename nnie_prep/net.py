@@ -10,9 +10,10 @@ is overwritten".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class DeferredBlob:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         values = np.asarray(self._compute(), dtype=np.float32)
@@ -50,7 +51,7 @@ class DeferredBlob:
         return values if dtype is None else values.astype(dtype, copy=False)
 
 
-Blob = Union[Array, DeferredBlob]
+Blob = Array | DeferredBlob
 
 
 @dataclass(eq=False)

@@ -15,8 +15,8 @@ import numpy as np
 from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, read_caffemodel, write_caffemodel
 from nnie_prep.caffe_io.prototxt import format_prototxt, read_prototxt
 from nnie_prep.errors import UserError
-from nnie_prep.outputs.made_by import why_mixed
 from nnie_prep.net import Blob, DeferredBlob, Layer, Net
+from nnie_prep.outputs.made_by import why_mixed
 from nnie_prep.shapes import blob_shapes, walk_shapes
 
 __all__ = [
@@ -40,7 +40,7 @@ def read_net(prototxt: Path, caffemodel: Path | None = None, warnings: list[str]
         if why := why_mixed(prototxt, caffemodel):
             raise UserError(
                 why,
-                hint="write the pair anew, or remove the `# output:` lines of the prototxt if it is on purpose",
+                hint="write the pair anew, or remove the prototxt's `# output:` lines if it is on purpose",
             )
         found = load_weights(net, read_caffemodel(caffemodel), str(caffemodel))
         if warnings is not None:

@@ -49,9 +49,10 @@ _V0_TYPES = {
 } | {
     name: name.upper()
     for name in (
-        "accuracy bnll concat data dropout euclidean_loss flatten im2col infogain_loss lrn "
-        "multinomial_logistic_loss relu sigmoid softmax softmax_loss split tanh"
-    ).split()
+        *("accuracy", "bnll", "concat", "data", "dropout", "euclidean_loss", "flatten", "im2col"),
+        *("infogain_loss", "lrn", "multinomial_logistic_loss", "relu", "sigmoid", "softmax"),
+        *("softmax_loss", "split", "tanh"),
+    )
 }
 
 # Per V0 type the message that now holds its fields, and the fields that changed their names.
@@ -119,7 +120,7 @@ def _merge_padding(layer: LayerParameter, padding: dict[str, V1LayerParameter], 
     """V0 padded by a layer of its own; since then the convolution or pooling behind it pads."""
     if layer.type not in ("Convolution", "Pooling") or len(layer.bottom) != 1:
         raise UserError(
-            f"layer {layer.name!r} ({layer.type}) reads a padding layer, which only a convolution or pooling may",
+            f"layer {layer.name!r} ({layer.type}) reads a padding layer; only convolution and pooling may",
             where,
         )
     source = padding[layer.bottom[0]]

@@ -1,0 +1,333 @@
+"""The commands that change a net: read, change, write aside, prove, and only then let it appear.
+
+darknet2caffe   convert                     merge-bn   insert_bias, folds, drops
+prepare         all of it, from either      add-bias   insert_bias        strip   drops
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnie_prep import __version__, passes
+from nnie_prep.blob_map import BlobMap, Note
+from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
+from nnie_prep.cli.report import Progress, megabytes, table, verdict_json, verdict_text
+from nnie_prep.darknet import Conversion, convert, describe
+from nnie_prep.description import describe_surgery, made_by
+from nnie_prep.errors import UserError
+from nnie_prep.net import Net
+from nnie_prep.outputs import Outputs
+from nnie_prep.outputs.made_by import head_comment
+from nnie_prep.passes.drop_identity import drop_identity
+from nnie_prep.passes.drop_training import drop_training
+from nnie_prep.passes.fold_batchnorm import fold_batchnorm
+from nnie_prep.passes.fold_scale import fold_scale
+from nnie_prep.passes.insert_bias import insert_bias
+from nnie_prep.show import layer_figures, totals
+
+if TYPE_CHECKING:
+    from nnie_prep.proof import Engine, Options
+    from nnie_prep.verify import Verdict
+
+_MERGE = (drop_training, drop_identity, insert_bias, fold_batchnorm, fold_scale)
+
+
+@dataclass
+class Job:
+    """One command's work: what to read, which passes to run, where the result goes."""
+
+    options: Namespace
+    inputs: list[Path]
+    passes: Sequence[passes.Pass]
+    prototxt: Path
+    caffemodel: Path
+    is_darknet: bool = False
+
+    @property
+    def json(self) -> Path:
+        return self.prototxt.with_suffix(".json")
+
+
+def prepare(options: Namespace) -> int:
+    """Everything, from a Darknet or a Caffe pair."""
+    if len(options.inputs) != 2:
+        raise UserError(
+            f"{len(options.inputs)} file(s) given",
+            hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
+        )
+    kinds = {path.suffix.lower(): path for path in options.inputs}
+    if kinds.keys() == {".cfg", ".weights"}:
+        inputs, is_darknet = [kinds[".cfg"], kinds[".weights"]], True
+    elif kinds.keys() == {".prototxt", ".caffemodel"}:
+        inputs, is_darknet = [kinds[".prototxt"], kinds[".caffemodel"]], False
+    else:
+        raise UserError(
+            f"cannot tell what {' and '.join(path.name for path in options.inputs)} are",
+            hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
+        )
+    stem = inputs[0].with_suffix("")
+    if not is_darknet:
+        stem = stem.with_name(stem.name + "_nnie")
+    prototxt, caffemodel = _named(options.output or str(stem))
+    return _change(Job(options, inputs, passes.PASSES, prototxt, caffemodel, is_darknet))
+
+
+def darknet2caffe(options: Namespace) -> int:
+    """Conversion alone, or with the folding."""
+    prototxt, caffemodel = _named(options.output or str(options.cfg.with_suffix("")))
+    chosen = _MERGE if options.merge_bn else ()
+    return _change(Job(options, [options.cfg, options.weights], chosen, prototxt, caffemodel, True))
+
+
+def merge_bn(options: Namespace) -> int:
+    """Both spellings of the arguments: two positions, or the four options of the well-known scripts."""
+    for name, other in (("prototxt", "model"), ("caffemodel", "weights")):
+        given = [value for value in (getattr(options, name), getattr(options, other)) if value is not None]
+        if len(given) != 1:
+            raise UserError(
+                f"{name} given {len(given)} times", hint="give PROTOTXT CAFFEMODEL, or --model and --weights"
+            )
+        setattr(options, name, given[0])
+    return _surgery(options, _MERGE, "_inference", options.output_model, options.output_weights)
+
+
+def add_bias(options: Namespace) -> int:
+    """insert_bias alone."""
+    return _surgery(options, (insert_bias,), "_bias")
+
+
+def strip(options: Namespace) -> int:
+    """The dropping passes alone."""
+    return _surgery(options, (drop_training, drop_identity), "_stripped")
+
+
+def _surgery(
+    options: Namespace,
+    chosen: Sequence[passes.Pass],
+    suffix: str,
+    prototxt: Path | None = None,
+    caffemodel: Path | None = None,
+) -> int:
+    """Changes a Caffe pair; each output is named after its own input unless the user names it."""
+    if options.output and (prototxt or caffemodel):
+        raise UserError(
+            "-o and --output_model or --output_weights name the same files", hint="give one of them"
+        )
+    inputs = [options.prototxt, options.caffemodel]
+    if options.output:
+        prototxt, caffemodel = _named(options.output)
+    for_input = [path.with_name(path.stem + suffix + path.suffix) for path in inputs]
+    return _change(Job(options, inputs, chosen, prototxt or for_input[0], caffemodel or for_input[1]))
+
+
+def _named(stem: str) -> tuple[Path, Path]:
+    """STEM.prototxt and STEM.caffemodel; a stem that already ends in a suffix of ours loses it."""
+    for suffix in (".prototxt", ".caffemodel", ".json"):
+        stem = stem.removesuffix(suffix)
+    if not stem or stem.endswith("/"):
+        raise UserError(f"-o {stem!r} names a folder", hint="give a name for the files, like out/yolov3-tiny")
+    return Path(stem + ".prototxt"), Path(stem + ".caffemodel")
+
+
+# ---- the work --------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """All that is reported of a job."""
+
+    before: Net
+    after: Net
+    warnings: list[str]
+    notes: dict[str, list[Note]] = field(default_factory=dict)
+    verdict: Verdict | None = None
+
+
+def _change(job: Job) -> int:
+    """Reads, changes, writes to temporary files, proves what was written, and commits."""
+    options = job.options
+    unknown = [name for name in options.skip if name not in passes.names_of(passes.PASSES)]
+    if unknown:
+        raise UserError(
+            f"no pass is called {', '.join(unknown)}",
+            hint=f"choose from {', '.join(passes.names_of(passes.PASSES))}",
+        )
+    targets = [job.caffemodel, job.json, job.prototxt]
+    also_read = [options.input] if options.input else []
+    progress = Progress(not options.quiet and not options.json)
+    with Outputs(targets, job.inputs, also_read, force=options.force) as out:
+        progress("reading")
+        outcome, conversion = _read(job)
+        if options.strict and outcome.warnings:
+            raise UserError(" | ".join(outcome.warnings), hint="correct that, or leave out --strict")
+        blob_map = BlobMap(outcome.before.blob_names())
+        outcome.notes = passes.run(outcome.after, job.passes, blob_map, options.skip)
+        if conversion is not None:
+            about = describe(conversion, blob_map)
+        else:
+            about = describe_surgery(job.inputs[0], blob_map)
+        _write(job, out, outcome, about, progress)
+        if not options.no_verify:
+            written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
+            outcome.verdict = _prove(job, outcome.before, conversion, written, blob_map, progress)
+        progress.done()
+        passed = outcome.verdict is None or outcome.verdict.passed
+        if passed:
+            out.commit()
+    _report(job, outcome, passed)
+    return 0 if passed else 1
+
+
+def _prove(
+    job: Job,
+    before: Net,
+    conversion: Conversion | None,
+    written: Net,
+    blob_map: BlobMap,
+    progress: Callable[[str], None],
+) -> Verdict:
+    """Compares what was written with the source, as it is on the disk."""
+    from nnie_prep.proof import prove_conversion, prove_surgery
+
+    options = proof_options(job.options)
+    if conversion is None:
+        fates = {name: blob_map[name] for name in blob_map.names()}
+        return prove_surgery(before, written, fates, options, progress)
+    from nnie_prep.darknet import reference
+
+    judge = reference.load(job.inputs[0], job.inputs[1])
+    return prove_conversion(conversion.layers, judge, written, blob_map, options, progress)
+
+
+def _read(job: Job) -> tuple[Outcome, Conversion | None]:
+    """The source, a copy of it to be changed, and for Darknet how it was converted."""
+    if job.is_darknet:
+        conversion = convert(job.inputs[0], job.inputs[1], target=job.options.target)
+        return Outcome(
+            conversion.net, conversion.net.copy(), conversion.warnings + conversion.notes
+        ), conversion
+    warnings: list[str] = []
+    net = read_net(job.inputs[0], job.inputs[1], warnings)
+    return Outcome(net, net.copy(), warnings), None
+
+
+def _write(
+    job: Job, out: Outputs, outcome: Outcome, about: dict[str, Any], progress: Callable[[str], None]
+) -> None:
+    """Writes the three temporary files, weights first: each vouches for those before it."""
+    net = outcome.after
+    with out.open(job.caffemodel) as file:
+        write_caffemodel(net, file, lambda done, count: progress(f"writing layer {done} of {count}"))
+    command = f"nnie_prep {__version__} {job.options.command}"
+    made = out.made(command, _influences(job.options))
+    with out.open(job.json) as file:
+        file.write((json.dumps(made_by(made) | about, indent=2) + "\n").encode())
+    made = out.made(command, _influences(job.options))
+    counts = {name: sum(note.changed for note in found) for name, found in outcome.notes.items()}
+    comments = [f"{name}: {count} changes" for name, count in counts.items() if count]
+    body = format_prototxt(net, comments + net.comments).encode()
+    with out.open(job.prototxt) as file:
+        file.write(head_comment(made, body) + body)
+
+
+def _influences(options: Namespace) -> tuple[str, ...]:
+    """The options that change the bytes of the result."""
+    found = [f"--target {options.target}"] if hasattr(options, "target") else []
+    found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
+    return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])
+
+
+# ---- the report ------------------------------------------------------------------------------
+
+
+def _report(job: Job, outcome: Outcome, passed: bool) -> None:
+    options = job.options
+    before, after = (totals(layer_figures(net)) for net in (outcome.before, outcome.after))
+    if options.json:
+        print(json.dumps(_report_json(job, outcome, passed, before, after), indent=2))
+        return
+    for warning in outcome.warnings:
+        print(f"nnie_prep: warning: {warning}", file=sys.stderr)
+    if options.quiet:
+        return
+    lines = [f"{options.command} {' '.join(path.name for path in job.inputs)}"]
+    if outcome.notes:
+        lines += ["", table(("pass", "changes", "declined", ""), _pass_rows(outcome.notes))]
+        if options.verbose:
+            lines += [f"  {note.layer}: {note.text}" for found in outcome.notes.values() for note in found]
+    lines += ["", table(("", "before", "after"), _figure_rows(outcome, before, after)), ""]
+    if outcome.verdict is None:
+        lines.append("NOT VERIFIED: --no-verify was given")
+    else:
+        lines.append(verdict_text(outcome.verdict, options.verbose))
+    lines.append("")
+    if passed:
+        sizes = (
+            f"{path} ({megabytes(path.stat().st_size)})" for path in (job.caffemodel, job.json, job.prototxt)
+        )
+        lines.append(f"wrote {', '.join(sizes)}")
+    else:
+        lines.append("nothing was written; --no-verify writes the result unproven")
+    print("\n".join(lines))
+
+
+def _pass_rows(notes: dict[str, list[Note]]) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for name, found in notes.items():
+        declined = [note for note in found if not note.changed]
+        changed = [note for note in found if note.changed]
+        hint = f"{changed[0].layer}: {changed[0].text}" if changed else ""
+        if declined:
+            hint = f"{declined[0].layer}: {declined[0].text}"
+        rows.append((name, len(changed), len(declined), hint))
+    return rows
+
+
+def _figure_rows(
+    outcome: Outcome, before: tuple[int, int], after: tuple[int, int]
+) -> list[tuple[str, str, str]]:
+    counted = [
+        ("layers", len(outcome.before.layers), len(outcome.after.layers)),
+        ("parameters", before[0], after[0]),
+        ("multiply-adds", before[1], after[1]),
+    ]
+    return [(name, f"{first:,}", f"{second:,}") for name, first, second in counted]
+
+
+def _report_json(
+    job: Job, outcome: Outcome, passed: bool, before: tuple[int, int], after: tuple[int, int]
+) -> dict[str, Any]:
+    return {
+        "command": job.options.command,
+        "inputs": [str(path) for path in job.inputs],
+        "outputs": [str(path) for path in (job.prototxt, job.caffemodel, job.json)] if passed else [],
+        "passes": {
+            name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
+            for name, found in outcome.notes.items()
+        },
+        "warnings": outcome.warnings,
+        "layers": [len(outcome.before.layers), len(outcome.after.layers)],
+        "parameters": [before[0], after[0]],
+        "multiply_adds": [before[1], after[1]],
+        "verification": None if outcome.verdict is None else verdict_json(outcome.verdict),
+    }
+
+
+def engine_of(options: Namespace) -> Engine:
+    """The engine that the user chose."""
+    from nnie_prep.proof import Engine
+
+    return Engine(options.engine, options.caffe_python)
+
+
+def proof_options(options: Namespace) -> Options:
+    """How the user wants it proven."""
+    from nnie_prep.proof import Options
+
+    return Options(engine_of(options), options.input, options.seed, options.tolerance)

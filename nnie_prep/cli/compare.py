@@ -1,0 +1,46 @@
+"""`verify`: two Caffe nets, blob by blob."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from nnie_prep.blob_map import Fate
+from nnie_prep.caffe_io import read_net
+from nnie_prep.cli.change import proof_options
+from nnie_prep.cli.report import Progress, verdict_json, verdict_text
+from nnie_prep.errors import UserError
+from nnie_prep.proof import prove_surgery
+
+
+def verify(options: Namespace) -> int:
+    """Compares all blobs that both nets have by name, and each output of the first with the second's.
+
+    No pass says here what became of the first net's other blobs; they are named as not compared.
+    """
+    a = read_net(options.a_prototxt, options.a_caffemodel)
+    b = read_net(options.b_prototxt, options.b_caffemodel)
+    theirs = set(b.blob_names())
+    common = [name for name in a.blob_names() if name in theirs]
+    if not common:
+        raise UserError(
+            "the two nets have no blob name in common",
+            str(options.b_prototxt),
+            "compare nets with the same names",
+        )
+    fates = {
+        name: Fate((name,)) if name in theirs else Fate((), "the second net has no blob of that name")
+        for name in a.blob_names()
+    }
+    progress = Progress(not options.quiet and not options.json)
+    verdict = prove_surgery(a, b, fates, proof_options(options), progress)
+    progress.done()
+    for name in a.outputs():
+        if name not in theirs:
+            verdict.reasons.append(f"output {name} is not in the second net")
+            verdict.answer = "differs"
+    if options.json:
+        print(json.dumps(verdict_json(verdict), indent=2))
+    elif not options.quiet:
+        print(verdict_text(verdict, options.verbose))
+    return 0 if verdict.passed else 1

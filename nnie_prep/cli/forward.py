@@ -1,0 +1,54 @@
+"""`run`: a Caffe net forward, its blobs into a file."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+import numpy as np
+
+from nnie_prep.caffe_io import read_net
+from nnie_prep.cli.change import engine_of
+from nnie_prep.cli.report import Progress, shape_text, table
+from nnie_prep.errors import UserError
+from nnie_prep.outputs import Outputs
+from nnie_prep.proof import read_feeds, without_training
+from nnie_prep.shapes import infer_shapes
+
+
+def run(options: Namespace) -> int:
+    """Saves the net's outputs, or all its blobs, as arrays of an .npz under the blobs' names."""
+    inputs = [options.prototxt, options.caffemodel, options.input]
+    with Outputs([options.output], inputs, force=options.force) as out:
+        net = without_training(read_net(options.prototxt, options.caffemodel))
+        shapes = infer_shapes(net)
+        feeds = read_feeds(options.input, {name: shapes[name] for name in net.inputs()})
+        names = net.outputs() if options.blobs == "outputs" else net.blob_names()
+        progress = Progress(not options.quiet and not options.json)
+        progress("running the net")
+        blobs = engine_of(options).run(net, feeds, wanted=set(names))
+        progress.done()
+        missing = [name for name in names if name not in blobs]
+        if missing:
+            raise UserError(
+                f"the {options.engine} engine cannot compute {', '.join(missing)}: unknown layer type",
+                str(options.prototxt),
+                "use --engine caffe with a Caffe that has the layer",
+            )
+        with out.open(options.output) as file:
+            np.savez(file, **{name: blobs[name] for name in names})  # type: ignore[arg-type]
+        out.commit()
+    if options.json:
+        print(json.dumps({name: list(blobs[name].shape) for name in names}, indent=2))
+    elif not options.quiet:
+        rows = [
+            (
+                name,
+                shape_text(blobs[name].shape),
+                *(f"{f(blobs[name]):.6g}" for f in (np.min, np.mean, np.max)),
+            )
+            for name in names
+        ]
+        print(table(("blob", "shape", "min", "mean", "max"), rows))
+        print(f"wrote {options.output}")
+    return 0

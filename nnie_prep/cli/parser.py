@@ -1,0 +1,250 @@
+"""The arguments of every command. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnie_prep import __version__
+
+Parser = argparse.ArgumentParser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parses a command line; `module` and `function` of the result name what runs it."""
+    parser = Parser(
+        prog="nnie_prep",
+        description="Takes Darknet and Caffe networks to HiSilicon's NNIE, and proves the result equal.",
+        epilog="Example: nnie_prep prepare yolov3-tiny.cfg yolov3-tiny.weights",
+    )
+    parser.add_argument("--version", action="version", version=f"nnie_prep {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _verify, _run, _show, _passes):
+        add(commands)
+    return parser.parse_args(arguments)
+
+
+def _command(commands: Any, name: str, runs: str, what: str, example: str) -> Parser:
+    """A subcommand; `runs` is "module.function" below nnie_prep.cli."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=what[0].lower() + what[1:],
+        description=what + ".",
+        epilog=f"Example: nnie_prep {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module, function = runs.split(".")
+    parser.set_defaults(command=name, module=module, function=function)
+    return parser
+
+
+def _prepare(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "prepare",
+        "change.prepare",
+        "Do it all: convert, drop what inference does not need, insert biases, fold, prove, write",
+        "yolov3-tiny.cfg yolov3-tiny.weights -o out/yolov3-tiny",
+    )
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="x.cfg x.weights, or x.prototxt x.caffemodel"
+    )
+    _add_target(parser)
+    _add_against(parser)
+    _add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
+
+
+def _darknet2caffe(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "darknet2caffe",
+        "change.darknet2caffe",
+        "Convert a Darknet network to Caffe, layer by layer",
+        "yolov3-tiny.cfg yolov3-tiny.weights -o yolov3-tiny",
+    )
+    parser.add_argument("cfg", type=Path, metavar="CFG")
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS")
+    parser.add_argument("--merge-bn", action="store_true", help="fold BatchNorm and Scale as well")
+    _add_target(parser)
+    _add_against(parser)
+    _add_change(parser, "the cfg's name")
+
+
+def _merge_bn(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "merge-bn",
+        "change.merge_bn",
+        "Insert biases, fold BatchNorm and Scale into the layers before them, drop what became empty",
+        "deploy.prototxt model.caffemodel",
+    )
+    parser.add_argument("prototxt", type=Path, nargs="?", metavar="PROTOTXT")
+    parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
+    parser.add_argument("--model", type=Path, metavar="PROTOTXT", help="the same as the first argument")
+    parser.add_argument("--weights", type=Path, metavar="CAFFEMODEL", help="the same as the second argument")
+    parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
+    parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
+    _add_change(parser, "each input's own name with _inference behind it")
+
+
+def _add_bias(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "add-bias",
+        "change.add_bias",
+        "Give every convolution and inner product without a bias one of zeros",
+        "deploy.prototxt model.caffemodel",
+    )
+    _add_pair(parser)
+    _add_change(parser, "each input's own name with _bias behind it")
+
+
+def _strip(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "strip",
+        "change.strip",
+        "Drop layers that only training needs, and layers that compute nothing",
+        "train_val.prototxt model.caffemodel",
+    )
+    _add_pair(parser)
+    _add_change(parser, "each input's own name with _stripped behind it")
+
+
+def _verify(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        "compare.verify",
+        "Compare two Caffe nets blob by blob on the same input",
+        "deploy.prototxt model.caffemodel deploy_inference.prototxt model_inference.caffemodel",
+    )
+    for name, what in (("a", "the reference"), ("b", "the net that is judged")):
+        parser.add_argument(f"{name}_prototxt", type=Path, metavar=f"{name.upper()}.prototxt", help=what)
+        parser.add_argument(f"{name}_caffemodel", type=Path, metavar=f"{name.upper()}.caffemodel")
+    _add_proof(parser)
+    _add_output(parser)
+
+
+def _run(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "run",
+        "forward.run",
+        "Run a Caffe net forward and save its blobs",
+        "deploy.prototxt model.caffemodel --input x.npy --output y.npz",
+    )
+    _add_pair(parser)
+    parser.add_argument("--input", type=Path, required=True, help=".npy, or .npz with one array per input")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz that is written")
+    parser.add_argument(
+        "--blobs", choices=("outputs", "all"), default="outputs", help="which blobs (default: outputs)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    _add_engine(parser)
+    _add_output(parser)
+
+
+def _show(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "show",
+        "show.show",
+        "List layers, shapes, parameters and multiply-adds",
+        "deploy.prototxt model.caffemodel",
+    )
+    parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
+    parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
+    _add_output(parser)
+
+
+def _passes(commands: Any) -> None:
+    parser = _command(commands, "passes", "show.passes", "List the passes in their order", "")
+    _add_output(parser)
+
+
+# ---- groups of arguments -----------------------------------------------------------------------
+
+
+def _add_pair(parser: Parser) -> None:
+    parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
+    parser.add_argument("caffemodel", type=Path, metavar="CAFFEMODEL")
+
+
+def _add_target(parser: Parser) -> None:
+    parser.add_argument(
+        "--target",
+        choices=("nnie", "caffe"),
+        default="nnie",
+        help="whose layers may be used: NNIE's own too (default), or stock BVLC Caffe's alone",
+    )
+
+
+def _add_against(parser: Parser) -> None:
+    parser.add_argument(
+        "--against",
+        choices=("numpy", "opencv"),
+        default="numpy",
+        help="who computes what Darknet computes: our own statement of it (default), or OpenCV's reader",
+    )
+
+
+def _add_change(parser: Parser, default_stem: str) -> None:
+    """What all commands that change a net have in common."""
+    parser.add_argument(
+        "-o", "--output", metavar="STEM", help=f"name of the files, without suffix (default: {default_stem})"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that were not made from this input"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="write the result without proving it")
+    parser.add_argument(
+        "--skip", action="append", default=[], metavar="PASS", help="leave out a pass; see `passes`"
+    )
+    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
+    _add_proof(parser)
+    _add_output(parser)
+
+
+def _add_proof(parser: Parser) -> None:
+    parser.add_argument("--input", type=Path, help="what both nets are fed with: .npy, or .npz by input name")
+    parser.add_argument(
+        "--seed", type=_number(int, 0, 2**63), default=0, help="of the random input (default: 0)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_number(float, 0.0, 1.0),
+        default=1e-4,
+        help="largest error in units of a blob's standard deviation (default: 1e-4)",
+    )
+    _add_engine(parser)
+
+
+def _add_engine(parser: Parser) -> None:
+    parser.add_argument(
+        "--engine", choices=("numpy", "caffe"), default="numpy", help="what runs the nets (default: numpy)"
+    )
+    parser.add_argument(
+        "--caffe-python", metavar="PATH", help="a Python that can `import caffe` (default: this one)"
+    )
+
+
+def _add_output(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print every blob and every note")
+
+
+def _number(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
+    """A number in a closed range; NaN is in none."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    convert.__name__ = kind.__name__ if isinstance(kind, type) else "number"
+    return convert

@@ -1,0 +1,72 @@
+"""`show` and `passes`: what a net consists of, and what this tool does to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from argparse import Namespace
+
+from nnie_prep.caffe_io import read_net
+from nnie_prep.cli.report import megabytes, shape_text, table
+from nnie_prep.passes import PASSES
+from nnie_prep.show import layer_figures, totals
+
+
+def show(options: Namespace) -> int:
+    """Prints a row per layer, and totals."""
+    net = read_net(options.prototxt, options.caffemodel)
+    rows = layer_figures(net)
+    parameters, operations = totals(rows)
+    if options.json:
+        document = {
+            "name": net.header.name,
+            "inputs": net.inputs(),
+            "outputs": net.outputs(),
+            "layers": [dataclasses.asdict(row) for row in rows],
+            "parameters": parameters,
+            "weight_bytes": 4 * parameters,
+            "multiply_adds": operations,
+        }
+        print(json.dumps(document, indent=2))
+        return 0
+    if options.quiet:
+        return 0
+    cells = [
+        (
+            row.name,
+            row.type,
+            shape_text(row.shape) if row.shape is not None else "?",
+            "?" if row.parameters is None else f"{row.parameters:,}",
+            "?" if row.multiply_adds is None else f"{row.multiply_adds:,}",
+            *((" ".join(row.bottoms), " ".join(row.tops), row.origin) if options.verbose else ()),
+        )
+        for row in rows
+    ]
+    head = ("layer", "type", "shape", "parameters", "multiply-adds")
+    print(table(head + (("bottoms", "tops", "from") if options.verbose else ()), cells))
+    print()
+    print(f"inputs         {', '.join(net.inputs())}")
+    print(f"outputs        {', '.join(net.outputs())}")
+    print(f"layers         {len(rows)}")
+    print(f"parameters     {parameters:,} ({megabytes(4 * parameters)} of float32)")
+    print(f"multiply-adds  {operations:,}")
+    unknown = sorted({row.type for row in rows if row.multiply_adds is None})
+    if unknown:
+        print(f"not counted    layers of type {', '.join(unknown)} and what depends on them")
+    return 0
+
+
+def passes(options: Namespace) -> int:
+    """Prints the passes with the first line of what they say of themselves."""
+    lines = {one.__name__: (_module_doc(one.__module__)).split("\n")[0] for one in PASSES}
+    if options.json:
+        print(json.dumps(lines, indent=2))
+    elif not options.quiet:
+        print(table(("pass", "what it does"), list(lines.items())))
+    return 0
+
+
+def _module_doc(name: str) -> str:
+    import sys
+
+    return sys.modules[name].__doc__ or ""

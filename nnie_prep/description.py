@@ -1,0 +1,66 @@
+"""STEM.json: where the output of every source layer is in the written pair, and how heads are decoded.
+
+    {"made_by": {command, inputs, options, caffemodel},
+     "layers": [{index, section, line, blob} | {.., blobs: [..]} | {.., none: reason}],      Darknet
+     "heads": [{index, section, line, type, blob, anchors, mask, classes, stride, ..}],      Darknet
+     "blobs": {name: {blob} | {blobs} | {none}}}                                             Caffe
+
+A command that changes a pair which has such a file beside it writes one that is true of its result.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nnie_prep.blob_map import BlobMap, Fate
+from nnie_prep.errors import UserError
+from nnie_prep.outputs.made_by import Made, made_from, sha256_of
+
+
+def describe_surgery(prototxt: Path, blob_map: BlobMap) -> dict[str, Any]:
+    """What became of a Caffe net's blobs, and of the description beside it if it has one of ours."""
+    document = _beside(prototxt)
+    if document is None:
+        return {"blobs": {name: place(blob_map[name]) for name in blob_map.names()}}
+    entries = (
+        document.get("layers", []) + document.get("heads", []) + list(document.get("blobs", {}).values())
+    )
+    for entry in entries:
+        blobs = entry.pop("blobs", None) or ([entry.pop("blob")] if "blob" in entry else [])
+        if blobs:
+            entry.update(place(blob_map.joined(blobs)))
+    return {key: value for key, value in document.items() if key != "made_by"}
+
+
+def place(fate: Fate) -> dict[str, Any]:
+    """Where a value is: {"blob": name}, {"blobs": [names]} or {"none": reason}."""
+    if not fate.blobs:
+        return {"none": fate.reason}
+    return {"blob": fate.blobs[0]} if len(fate.blobs) == 1 else {"blobs": list(fate.blobs)}
+
+
+def _beside(prototxt: Path) -> dict[str, Any] | None:
+    """The description that was written together with a prototxt of ours."""
+    path = prototxt.with_suffix(".json")
+    made = made_from(prototxt)
+    if made is None or not path.is_file() or sha256_of(path) not in made.output_hashes():
+        return None
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"is not JSON: {error}", str(path), "remove it, or write the pair anew") from None
+    return document
+
+
+def made_by(made: Made) -> dict[str, Any]:
+    """The part that says what made the files."""
+    return {
+        "made_by": {
+            "command": made.command,
+            "inputs": [{"name": name, "sha256": digest} for name, digest in made.inputs],
+            "options": list(made.options),
+            "outputs": [{"name": name, "sha256": digest} for name, digest in made.outputs],
+        }
+    }

@@ -1,0 +1,233 @@
+"""Proof that a net computes what another computes, blob by blob.
+
+Reference A (a Caffe net before surgery, or a Darknet network) and result B see the same input.
+
+    by segment   B's layers from one matched blob to the next run on A's values of what they read:
+                 isolates each change
+    end to end   B runs from the input alone; judged against A's own rounding noise, which is A in
+                 float32 against A in float64
+
+An error is max|a - b| / s with the scale s = max(std, 1e-3 max|x|, 1e-12) of A's blob. A blob that
+is not finite or is constant has no scale and proves nothing. Every blob of A must be matched, or
+its absence accounted for by the pass that caused it; one that is neither makes the proof fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nnie_prep.blob_map import Fate
+from nnie_prep.net import Array
+
+TOLERANCE = 1e-4  # correct folds measured 8e-6 to 2.5e-5 by segment on 80 to 200 layers
+NOISE_FACTOR = 20.0  # deep nets amplify rounding; two correct float32 runs differ by a few times A's noise
+
+Forward = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+@dataclass
+class BlobResult:
+    """One blob of A: where its value is in B, and how far off it is there.
+
+    Errors are in units of the blob's scale; None where they were not measured. `worst` is the
+    index of the element that is most off end to end, in the shape of A's blob.
+    """
+
+    name: str
+    blobs: tuple[str, ...]
+    shape: tuple[int, ...] = ()
+    segment: float | None = None
+    end_to_end: float | None = None
+    noise: float = 0.0
+    limit: float = TOLERANCE
+    worst: tuple[int, ...] = ()
+    problem: str = ""  # why the blob proves nothing, or could not be compared
+    is_output: bool = False
+
+    def fails(self, tolerance: float) -> bool:
+        """Whether an error is over its limit."""
+        return (self.segment or 0.0) > tolerance or (self.end_to_end or 0.0) > self.limit
+
+
+@dataclass
+class Verdict:
+    """What the comparison found. `answer` is "equal", "differs" or "not proven"."""
+
+    results: list[BlobResult] = field(default_factory=list)
+    accounted: dict[str, str] = field(default_factory=dict)  # blobs that B has no value for, and why
+    reasons: list[str] = field(default_factory=list)  # why the answer is not "equal"
+    answer: str = "equal"
+    tolerance: float = TOLERANCE
+    engine: str = "numpy"
+
+    @property
+    def passed(self) -> bool:
+        return self.answer == "equal"
+
+    def compared(self) -> list[BlobResult]:
+        """The blobs that were compared and can prove something."""
+        return [result for result in self.results if not result.problem]
+
+    def first_divergence(self) -> BlobResult | None:
+        """The first blob in execution order whose error is over its limit."""
+        return next((one for one in self.compared() if one.fails(self.tolerance)), None)
+
+    def worst(self, kind: str) -> BlobResult | None:
+        """The compared blob with the largest "segment" or "end_to_end" error."""
+        found = [one for one in self.compared() if getattr(one, kind) is not None]
+        return max(found, key=lambda one: float(getattr(one, kind)), default=None)
+
+    def smallest_tolerance(self) -> float:
+        """The smallest `--tolerance` that passes."""
+        needed = [0.0]
+        for one in self.compared():
+            needed.append(one.segment or 0.0)
+            if (one.end_to_end or 0.0) > NOISE_FACTOR * one.noise:
+                needed.append(one.end_to_end or 0.0)
+        return max(needed)
+
+
+def scale_of(values: Array) -> float:
+    """The unit in which a blob's errors are measured; 0 where the blob proves nothing."""
+    if values.size == 0 or not np.isfinite(values).all():
+        return 0.0
+    largest = float(np.abs(values).max())
+    deviation = float(values.std(dtype=np.float64))
+    # One value has no deviation; it proves something all the same.
+    if deviation == 0.0 and (values.size > 1 or largest == 0.0):
+        return 0.0
+    return max(deviation, 1e-3 * largest, 1e-12)
+
+
+def compare(
+    reference: Mapping[str, Array],
+    precise: Mapping[str, Array],
+    fates: Mapping[str, Fate],
+    forward: Forward,
+    *,
+    outputs: Sequence[str],
+    tolerance: float = TOLERANCE,
+    engine: str = "numpy",
+) -> Verdict:
+    """Compares B with A.
+
+    Args:
+        reference: A's value of each of its blobs that could be computed, in execution order.
+        precise: the same in float64, as far as it is known: A's noise is the difference.
+        fates: for each blob of A where its value is in B, or why it is nowhere.
+        forward: runs B; takes values that replace B's own as soon as they are computed (for the
+            layers that read them), returns B's own values of all its blobs.
+        outputs: A's outputs, by name.
+        tolerance: the limit by segment, and end to end where the noise is below it.
+    """
+    verdict = Verdict(tolerance=tolerance, engine=engine)
+    ours = forward({})
+    forced: dict[str, Array] = {}
+    for name, fate in fates.items():
+        if not fate.blobs:
+            if fate.reason:
+                verdict.accounted[name] = fate.reason
+            else:
+                verdict.reasons.append(f"blob {name} is gone, and no pass said why")
+            continue
+        result = BlobResult(name, fate.blobs, is_output=name in outputs)
+        verdict.results.append(result)
+        if name not in reference:
+            result.problem = "cannot be run on this engine"
+        elif missing := [blob for blob in fate.blobs if blob not in ours]:
+            result.problem = f"{', '.join(missing)} could not be run"
+        else:
+            _measure(result, reference[name], precise.get(name), ours, tolerance)
+            if not result.problem or result.problem == CONSTANT:
+                forced.update(_parts(reference[name], [ours[blob] for blob in fate.blobs], fate.blobs))
+    by_segment = forward(forced)
+    for result in verdict.compared():
+        expected = reference[result.name]
+        result.segment, _ = _error(expected, _joined(by_segment, result.blobs, expected.shape))
+    _judge(verdict)
+    return verdict
+
+
+CONSTANT = "is constant, which proves nothing"
+
+
+def _measure(
+    result: BlobResult, expected: Array, precise: Array | None, ours: Mapping[str, Array], tolerance: float
+) -> None:
+    """Fills in shape, end-to-end error, noise and limit."""
+    result.shape = expected.shape
+    size = sum(ours[blob].size for blob in result.blobs)
+    if size != expected.size:
+        shapes = " + ".join("x".join(map(str, ours[blob].shape)) for blob in result.blobs)
+        result.problem = f"has shape {'x'.join(map(str, expected.shape))} in A and {shapes} in B"
+        result.end_to_end = float("inf")
+        return
+    if not np.isfinite(expected).all():
+        result.problem = "is not finite, which proves nothing"
+        return
+    if not scale_of(expected) and np.array_equal(expected, _joined(ours, result.blobs, expected.shape)):
+        result.problem = CONSTANT
+        return
+    if precise is not None:
+        result.noise, _ = _error(expected, precise.reshape(expected.shape))
+    result.limit = max(tolerance, NOISE_FACTOR * result.noise)
+    result.end_to_end, result.worst = _error(expected, _joined(ours, result.blobs, expected.shape))
+
+
+def _error(expected: Array, found: Array) -> tuple[float, tuple[int, ...]]:
+    """max|a - b| / s and the index of the element it is at."""
+    difference = np.abs(np.subtract(expected, found, dtype=np.float64))
+    if difference.size == 0:
+        return 0.0, ()
+    flat = int(np.argmax(difference))  # the first NaN, if there is one
+    largest = float(difference.reshape(-1)[flat])
+    scale = scale_of(expected) or max(float(np.abs(expected).max()), 1e-12)
+    index = tuple(int(extent) for extent in np.unravel_index(flat, difference.shape))
+    return (float("inf") if np.isnan(largest) else largest / scale), index
+
+
+def _joined(values: Mapping[str, Array], blobs: Sequence[str], shape: tuple[int, ...]) -> Array:
+    """The value that lies in several blobs, concatenated along the channels, in A's shape."""
+    if len(blobs) == 1:
+        return values[blobs[0]].reshape(shape)
+    return np.concatenate([values[blob] for blob in blobs], axis=1).reshape(shape)
+
+
+def _parts(value: Array, likes: Sequence[Array], blobs: Sequence[str]) -> dict[str, Array]:
+    """A's value cut along the channels into the blobs that hold it in B."""
+    if len(blobs) == 1:
+        return {blobs[0]: value.reshape(likes[0].shape)}
+    whole = value.reshape(likes[0].shape[0], -1, *likes[0].shape[2:])
+    ends = np.cumsum([like.shape[1] for like in likes])[:-1]
+    return dict(zip(blobs, np.split(whole, ends, axis=1), strict=True))
+
+
+def _judge(verdict: Verdict) -> None:
+    """Draws the conclusion from the results."""
+    compared = verdict.compared()
+    first = verdict.first_divergence()
+    if first is not None:
+        verdict.reasons.append(f"blob {first.name} is the first that differs")
+    for result in verdict.results:
+        if result.end_to_end == float("inf") and result.problem:
+            verdict.reasons.append(f"blob {result.name} {result.problem}")
+    if not verdict.results:
+        verdict.reasons.append("the two nets have no blob in common")
+    if verdict.reasons:
+        verdict.answer = "differs"
+        return
+    outputs = [result for result in verdict.results if result.is_output]
+    unproven = [result for result in verdict.results if result.problem not in ("", CONSTANT)]
+    if unproven:
+        verdict.reasons.append(
+            f"{len(unproven)} blob(s) were not compared: {unproven[0].name} {unproven[0].problem}"
+        )
+    if outputs and not any(result in compared for result in outputs):
+        verdict.reasons.append(f"no output proves anything: {outputs[0].name} {outputs[0].problem}")
+    if not compared:
+        verdict.reasons.append("no blob proves anything")
+    if verdict.reasons:
+        verdict.answer = "not proven"
