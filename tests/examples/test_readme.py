@@ -1,0 +1,61 @@
+"""The commands of the README, run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def _commands() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, yolov3_tiny, open_nsfw) -> Path:
+    """An empty folder with the models under the names that the README uses."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copy(yolov3_tiny.description, folder / "yolov3-tiny.cfg")
+    shutil.copy(yolov3_tiny.weights, folder / "yolov3-tiny.weights")
+    shutil.copy(open_nsfw.description, folder / "deploy.prototxt")
+    shutil.copy(open_nsfw.weights, folder / "model.caffemodel")
+    return folder
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_command(folder, command) -> None:
+    """In the README's order: later commands use what earlier ones wrote."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_table_lists_every_command() -> None:
+    listed = set(re.findall(r"^\| `([a-z0-9-]+)", README.read_text(encoding="utf-8"), re.M))
+    shown = subprocess.run([sys.executable, "-m", "nnie_prep", "--help"], capture_output=True, text=True).stdout
+    assert listed == set(re.findall(r"^    ([a-z][a-z0-9-]+)", shown, re.M))
+
+
+def test_the_layout_names_what_exists() -> None:
+    """One line per module: nothing missing, nothing that is gone."""
+    text = README.read_text(encoding="utf-8")
+    block = text[text.index("    nnie_prep/\n") : text.index("    proto/ ")]
+    listed = {line.split()[0].rstrip("/") for line in block.splitlines()[1:]}
+    package = README.parent / "nnie_prep"
+    there = {
+        entry.name
+        for entry in package.iterdir()
+        if not entry.name.startswith("_") and entry.suffix in ("", ".py") and entry.name != "py.typed"
+    }
+    assert listed - {"darknet/reference"} == there
