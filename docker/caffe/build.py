@@ -63,7 +63,8 @@ def run_logged(command: list[str], log: Path, environment: dict[str, str] | None
     if result.returncode:
         lines = log.read_text(errors="replace").splitlines()
         say("\n".join(lines[-40:]))
-        fail(f"{command[0]} failed with exit code {result.returncode}; the whole log is {log}", 1)
+        said = shlex.join(command)
+        fail(f"`{said[:100]}` failed with exit code {result.returncode}; the whole log is {log}", 1)
 
 
 def describe_python(python: str) -> dict[str, str]:
@@ -162,8 +163,8 @@ def install_debian_packages(packages: list[str], log: Path) -> None:
             fail(f"the build needs Debian packages; run as root, then try again: {command}", 2)
     say(f"Installing {' '.join(missing)}")
     run_logged([*rights, "apt-get", "-qq", "update"], log)
-    install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends"]
-    run_logged([*rights, *install, *missing], log)
+    quietly = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-oDPkg::Lock::Timeout=120"]
+    run_logged([*rights, *quietly, "install", "-y", "--no-install-recommends", *missing], log)
 
 
 def check_boost_python(version: str) -> None:
@@ -194,7 +195,7 @@ def build_wheel(source: Path, python: str, version: str, hdf5: bool, log: Path, 
     run_logged([in_venv, "-m", "pip", "install", "-q", *REPAIR_TOOLS], log, environment)
     command = [in_venv, "-m", "pip", "wheel", "-v", "--no-deps", "--wheel-dir", str(work / "built")]
     if hdf5:
-        command.append("--config-settings=cmake.define.WITH_HDF5=ON")
+        environment["CMAKE_ARGS"] = "-DWITH_HDF5=ON"
     run_logged([*command, str(tree)], log, environment)
     (built,) = (work / "built").glob("*.whl")
     repair = [in_venv, "-m", "auditwheel", "repair", "--wheel-dir", str(work / "repaired"), str(built)]
@@ -236,6 +237,8 @@ def find_or_build(python: str, given: Path | None, cache: Path, hdf5: bool) -> P
         found = sorted(folder.glob("*.whl"))
         if found:
             return found[0]
+        for left in (cache / "caffe").glob(".*-*"):  # by a run that was killed
+            shutil.rmtree(left)
         log.unlink(missing_ok=True)
         packages = DEBIAN_PACKAGES + (HDF5_PACKAGES if hdf5 else [])
         install_debian_packages(packages, log)

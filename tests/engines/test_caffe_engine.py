@@ -1,0 +1,266 @@
+import ast
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from caffe_case import Case, assert_close, caffemodel, convolve, layer, normal
+
+from nnie_prep.engines import caffe_engine
+from nnie_prep.engines.caffe_engine import caffe_info, caffe_message, find_caffe_python
+from nnie_prep.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def python():
+    return find_caffe_python(None)
+
+
+CONVOLUTION = "convolution_param { num_output: 6 group: 2 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 "
+CONVOLUTION += "pad_h: 1 pad_w: 2 }"
+
+
+@pytest.fixture
+def convolution(tmp_path, python):
+    """data -> Convolution c, then ReLU in place on c; two layers read c, so that Caffe inserts a Split."""
+    rng = np.random.default_rng(7)
+    weights = [normal(rng, 6, 2, 3, 2), normal(rng, 6)]
+    layers = (
+        layer("Convolution", "data", "c", CONVOLUTION)
+        + layer("ReLU", "c", "c", "relu_param { negative_slope: 0.1 }")
+        + layer("Power", "c", "tripled", "power_param { scale: 3 }")
+        + layer("Power", "c", "shifted", "power_param { shift: 5 }")
+    )
+    case = Case(tmp_path, python, {"data": (1, 4, 7, 5)}, layers, {"c_Convolution": weights})
+    case.weights = weights
+    return case
+
+
+def expected_c(case, x):
+    raw = convolve(x, *case.weights, stride=(2, 1), pad=(1, 2), group=2)
+    return np.where(raw > 0, raw, raw * 0.1)
+
+
+@pytest.mark.caffe
+def test_forward_equals_numpy(convolution):
+    rng = np.random.default_rng(1)
+    x = normal(rng, 2, 4, 9, 6)  # another shape than the prototxt's
+    blobs = convolution.run({"data": x})
+    # The Split's tops are no names of the user's, and c is what the layer in place left.
+    assert set(blobs) == {"data", "c", "tripled", "shifted"}
+    c = expected_c(convolution, x)
+    assert_close(blobs["c"], c)
+    assert_close(blobs["tripled"], 3 * c)
+    assert_close(blobs["shifted"], c + 5)
+    assert np.array_equal(blobs["data"], x)
+
+
+@pytest.mark.caffe
+def test_wanted_limits_the_result(convolution):
+    x = normal(np.random.default_rng(2), 1, 4, 7, 5)
+    blobs = convolution.run({"data": x}, wanted={"c"})
+    assert set(blobs) == {"c"}
+    assert_close(blobs["c"], expected_c(convolution, x))
+
+
+@pytest.mark.caffe
+def test_forced_values_are_read_and_own_values_are_reported(convolution):
+    rng = np.random.default_rng(3)
+    x = normal(rng, 1, 4, 7, 5)
+    c = expected_c(convolution, x)
+    taught = normal(rng, *c.shape)
+    blobs = convolution.run({"data": x}, forced={"c": taught})
+    assert_close(blobs["c"], c)
+    assert_close(blobs["tripled"], 3 * taught.astype(np.float64))
+    assert_close(blobs["shifted"], taught.astype(np.float64) + 5)
+
+
+@pytest.mark.caffe
+def test_inputs_may_come_from_the_forced_values(convolution):
+    x = normal(np.random.default_rng(4), 2, 4, 8, 5)
+    assert_close(convolution.run({}, forced={"data": x})["c"], expected_c(convolution, x))
+
+
+@pytest.mark.caffe
+def test_forcing_a_blob_leaves_the_one_that_shares_its_memory(tmp_path, python):
+    layers = (
+        layer("Power", "data", "a", "power_param { scale: 2 }")
+        + layer("Flatten", "a", "flat")
+        + layer("Power", "flat", "from_flat", "power_param { shift: 1 }")
+        + layer("Power", "a", "from_a", "power_param { shift: 1 }")
+    )
+    case = Case(tmp_path, python, {"data": (2, 3, 4, 5)}, layers)
+    rng = np.random.default_rng(5)
+    x, taught = normal(rng, 2, 3, 4, 5), normal(rng, 2, 60)
+    blobs = case.run({"data": x}, forced={"flat": taught})
+    assert_close(blobs["from_flat"], taught.astype(np.float64) + 1)
+    assert_close(blobs["from_a"], 2.0 * x + 1)
+    assert_close(blobs["flat"], 2.0 * x.reshape(2, 60))
+
+
+@pytest.mark.caffe
+def test_an_input_overwritten_in_place(tmp_path, python):
+    layers = layer("Power", "data", "data", "power_param { scale: -2 }") + layer("AbsVal", "data", "absolute")
+    case = Case(tmp_path, python, {"data": (1, 2, 3, 4)}, layers)
+    rng = np.random.default_rng(6)
+    x, taught = normal(rng, 1, 2, 3, 4), normal(rng, 1, 2, 3, 4)
+    blobs = case.run({"data": x}, forced={"data": taught})
+    assert_close(blobs["data"], -2.0 * x)
+    assert_close(blobs["absolute"], np.abs(taught).astype(np.float64))
+
+
+@pytest.mark.caffe
+def test_blob_names_are_free_text(tmp_path, python):
+    layers = layer("Power", "data", "a:b/ä.npy", "power_param { scale: 2 }", "p")
+    layers += layer("Power", "data", "file", "power_param { scale: 3 }", "q")
+    case = Case(tmp_path, python, {"data": (1, 2, 3, 4)}, layers)
+    x = normal(np.random.default_rng(8), 1, 2, 3, 4)
+    blobs = case.run({"data": x})
+    assert_close(blobs["a:b/ä.npy"], 2.0 * x)
+    assert_close(blobs["file"], 3.0 * x)
+
+
+# ---- what a user can get wrong ------------------------------------------------------------------
+
+
+def one_line(error):
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("feeds", "forced", "said"),
+    [
+        ({}, {}, "no value is given for input 'data'"),
+        ({"data": (1, 4, 7, 5), "typo": (1,)}, {}, "'typo': not an input"),
+        ({"data": (1, 4, 7, 5)}, {"cc": (1,)}, "no blob 'cc'"),
+        ({"data": (1, 4, 7, 5)}, {"c": (1, 6, 4, 9)}, "has shape (1, 6, 4, 8) in Caffe"),
+        ({"data": (1, 3, 7, 5)}, {}, "Caffe stopped: Check failed"),
+    ],
+)
+def test_values_that_do_not_fit(convolution, feeds, forced, said):
+    feeds = {name: np.ones(shape, np.float32) for name, shape in feeds.items()}
+    forced = {name: np.ones(shape, np.float32) for name, shape in forced.items()}
+    with pytest.raises(UserError) as error:
+        convolution.run(feeds, forced=forced)
+    text = one_line(error)
+    assert text.startswith(f"{convolution.prototxt}: ")
+    assert said in text
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (layer("Convolutoin", "data", "c"), "Unknown layer type: Convolutoin"),
+        (layer("ReLU", "date", "c"), "Unknown bottom blob 'date'"),
+        (layer("ReLU", "data", "c", "relu_parm { }"), 'has no field named "relu_parm"'),
+        (layer("Upsample", "data", "u"), "upsample_param needs either scale"),
+        (layer("Upsample", "data", "u", "upsample_param { scale_h: 2 }"), "both of scale_h and scale_w"),
+        (layer("Upsample", "data", "u", "upsample_param { scale: 2 pad_out_h: true }"), "and nothing else"),
+        (layer("DepthwiseConv", "data", "d", CONVOLUTION), "takes no group"),
+        (layer("DepthwiseConv", "data", "d", CONVOLUTION.replace("group: 2", "")), "multiple of the 4"),
+        (
+            layer(
+                "PassThrough",
+                "data",
+                "p",
+                "pass_through_param { num_output: 4 block_height: 2 block_width: 1 }",
+            ),
+            "block_height must divide",
+        ),
+        (
+            layer(
+                "PassThrough",
+                "data",
+                "p",
+                "pass_through_param { num_output: 4 block_height: 1 block_width: 5 }",
+            ),
+            "num_output must be",
+        ),
+        (layer("Permute", "data", "p", "permute_param { order: 1 order: 1 }"), "axis 1 stands twice"),
+        (layer("Permute", "data", "p", "permute_param { order: 4 }"), "has no axis 4"),
+    ],
+)
+def test_caffe_stops(tmp_path, python, layers, said):
+    case = Case(tmp_path, python, {"data": (1, 4, 7, 5)}, layers)
+    with pytest.raises(UserError) as error:
+        case.run({"data": np.ones((1, 4, 7, 5), np.float32)})
+    text = one_line(error)
+    assert text.startswith(f"{case.prototxt}: Caffe stopped: ")
+    assert said in text
+
+
+@pytest.mark.caffe
+def test_weights_of_another_shape(convolution):
+    prototxt = convolution.prototxt.read_text()
+    wrong = {"c_Convolution": [np.ones((6, 2, 3, 3)), np.ones(6)]}
+    convolution.caffemodel.write_bytes(caffemodel(prototxt, wrong))
+    with pytest.raises(UserError, match="shape mismatch.  ?Source param shape is 6 2 3 3"):
+        convolution.run({"data": np.ones((1, 4, 7, 5), np.float32)})
+
+
+@pytest.mark.caffe
+def test_a_missing_file(convolution):
+    convolution.caffemodel.unlink()
+    with pytest.raises(UserError) as error:
+        convolution.run({"data": np.ones((1, 4, 7, 5), np.float32)})
+    assert one_line(error) == f"{convolution.caffemodel}: cannot be read: No such file or directory"
+
+
+def test_a_python_that_is_not_there(tmp_path):
+    with pytest.raises(UserError) as error:
+        find_caffe_python(str(tmp_path / "python"))
+    assert one_line(error).startswith(f"--caffe-python: {tmp_path}/python cannot be run")
+
+
+def test_a_python_without_caffe(tmp_path, monkeypatch):
+    venv.create(tmp_path / "bare", symlinks=True)
+    bare = str(tmp_path / "bare/bin/python")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("NNIE_PREP_CAFFE_PYTHON", bare)
+    with pytest.raises(UserError) as error:
+        find_caffe_python(None)
+    text = one_line(error)
+    assert text.startswith(f"NNIE_PREP_CAFFE_PYTHON: {bare} cannot import caffe (ModuleNotFoundError: ")
+    assert "make caffe" in text
+
+
+@pytest.mark.caffe
+def test_info_names_the_layers_of_our_own(python, monkeypatch):
+    monkeypatch.setenv("NNIE_PREP_CAFFE_PYTHON", "/nowhere")
+    assert find_caffe_python(python) == python  # the option goes before the environment
+    info = caffe_info(python)
+    assert info.version == "1.0.0"
+    assert (Path(info.path) / "__init__.py").exists()
+    ours = {"Upsample", "DepthwiseConv", "PassThrough", "Permute", "Normalize"}
+    assert ours <= set(info.layer_types)
+
+
+def test_message_of_older_glog():
+    said = (
+        "WARNING: Logging before InitGoogleLogging() is written to STDERR\n"
+        "F1121 09:02:07.4658 26015 insert_splits.cpp:29] Unknown bottom blob 'x' (layer 'y',\n"
+        "bottom index 0)\n*** Check failure stack trace: ***\n    @  0x7f google::LogMessage::Fail()\n"
+    )
+    assert caffe_message(said) == "Unknown bottom blob 'x' (layer 'y', bottom index 0)"
+    assert caffe_message("Traceback (most recent call last):\n  Fine\n") == ""
+
+
+def test_worker_keeps_to_what_python_2_has():
+    tree = ast.parse(caffe_engine.WORKER.read_text(encoding="utf-8"))
+    newer = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Nonlocal, ast.YieldFrom, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        assert not isinstance(node, newer), ast.dump(node)
+        if isinstance(node, ast.FunctionDef):
+            arguments = node.args
+            assert not (arguments.kwonlyargs or arguments.posonlyargs or node.returns)
+            assert not any(argument.annotation for argument in arguments.args)
+        if isinstance(node, ast.Raise):
+            assert node.cause is None
+        if isinstance(node, ast.Call):
+            assert sum(isinstance(argument, ast.Starred) for argument in node.args) <= 1
+        if isinstance(node, ast.Assign):
+            assert not any(isinstance(target, ast.Starred) for target in ast.walk(node.targets[0]))
