@@ -12,11 +12,19 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = sorted(README.parent.glob("examples/*/README.md"))
 
 
-def _commands() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+def _commands(readme: Path) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", readme.read_text(encoding="utf-8"), re.M | re.S)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +38,30 @@ def folder(tmp_path_factory, yolov3_tiny, open_nsfw) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", _commands())
+@pytest.mark.parametrize("command", _commands(README))
 def test_command(folder, command) -> None:
     """In the README's order: later commands use what earlier ones wrote."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
-    )
+    done = _run(command, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize("readme", EXAMPLES, ids=[path.parent.name for path in EXAMPLES])
+def test_example(tmp_path, readme) -> None:
+    """An example's commands, one after the other, in a folder that has the examples beside it."""
+    commands = _commands(readme)
+    assert commands
+    (tmp_path / "examples").symlink_to(README.parent / "examples")
+    for command in commands:
+        done = _run(command, tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
+
+
 def test_the_table_lists_every_command() -> None:
     listed = set(re.findall(r"^\| `([a-z0-9-]+)", README.read_text(encoding="utf-8"), re.M))
-    shown = subprocess.run([sys.executable, "-m", "nnie_prep", "--help"], capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "nnie_prep", "--help"], capture_output=True, text=True
+    ).stdout
     assert listed == set(re.findall(r"^    ([a-z][a-z0-9-]+)", shown, re.M))
 
 
