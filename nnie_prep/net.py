@@ -210,12 +210,16 @@ class Net:
     def absorb(self, layer: Layer, follower: Layer) -> None:
         """Removes the only reader of the layer's top; the layer writes the follower's top instead.
 
-        The layer takes the follower's place, so that the outputs of the net keep their order.
+        Where the order of the net's outputs would change, the layer moves to the follower's place.
         """
         assert len(follower.bottoms) == len(follower.tops) == len(layer.tops) == 1
+        moves = self._overtakes_output(layer, follower)
         layer.tops = [follower.tops[0]]
-        self.remove(layer)
-        self.replace(follower, layer)
+        if moves:
+            self.remove(layer)
+            self.replace(follower, layer)
+        else:
+            self.remove(follower)
 
     def rename_blob(self, old: str, new: str) -> None:
         """Renames all versions of a blob wherever layers name it; `new` must be free."""
@@ -255,18 +259,15 @@ class Net:
         bottom = layer.bottoms[0]
         writer = self.writer(layer)
         if writer is None or writer.type == "Input" or (bottom != top and bottom in self.inputs()):
-            return f"{top} is an output of the net, and {bottom} its input"
+            if bottom == top:
+                return f"{top} would be an input and an output of the net at once"
+            return f"{top} is an output of the net, and {bottom} an input"
         others = [
             reader.name for reader in self.readers(writer, writer.tops.index(bottom)) if reader is not layer
         ]
         if others or len(layer.tops) > 1:
             return f"{top} is an output of the net, and {bottom} is read elsewhere too"
-        outputs = self.outputs()
-        place = self.index(writer)
-        between = writer.tops[writer.tops.index(bottom) + 1 :]
-        for later in self.layers[place + 1 : self.index(layer)]:
-            between += later.tops
-        if any(name in outputs for name in between if name != top):
+        if self._overtakes_output(writer, layer):
             if len(writer.tops) > 1:
                 return f"{top} would change its place among the outputs of the net"
             self.remove(writer)
@@ -274,6 +275,16 @@ class Net:
         if bottom != top:
             self.rename_blob(bottom, top)
         return ""
+
+    def _overtakes_output(self, writer: Layer, layer: Layer) -> bool:
+        """Whether the layer's top is an output, and another comes between it and the blob it is made of."""
+        between = writer.tops[writer.tops.index(layer.bottoms[0]) + 1 :]
+        for later in self.layers[self.index(writer) + 1 : self.index(layer)]:
+            between += later.tops
+        if not between:
+            return False
+        outputs = self.outputs()
+        return layer.tops[0] in outputs and any(name in outputs for name in between if name != layer.tops[0])
 
 
 def check_wiring(net: Net) -> None:

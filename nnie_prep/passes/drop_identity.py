@@ -8,7 +8,8 @@ they are. By shape: Flatten and Reshape to the shape that the bottom has.
 
 An output of the net keeps its name, and then the blob before it takes that name. Declined where the
 blob before it is an input of the net or read elsewhere too, so that both names are needed, where the
-order of the outputs would change, and for a Dropout that says `phase: TRAIN`.
+order of the outputs would change, for a Dropout that says `phase: TRAIN`, and where in Caffe a layer in
+place overwrites memory that a later reader of the same values shares, or would share.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ def drop_identity(net: Net) -> list[Note]:
         if not why:
             continue
         bottom = layer.bottoms[0]
-        trains = layer.type == "Dropout" and is_training(layer)
-        reason = "it says phase: TRAIN" if trains else net.bypass(layer)
+        if layer.type == "Dropout" and is_training(layer):
+            reason = "it says phase: TRAIN"
+        else:
+            reason = _why_memory_matters(net, layer) or net.bypass(layer)
         if reason:
-            notes.append(Note(layer.name, f"not dropped, although {why}: {reason}", changed=False))
+            notes.append(Note(layer.name, f"not dropped: {reason}", changed=False))
         else:
             notes.append(Note(layer.name, f"dropped: {why}", fates=_fates(net, bottom, layer.tops)))
     return notes
@@ -67,6 +70,44 @@ def _is_empty(layer: Layer) -> bool:
         return factors is not None and factors.are_identity()
     identity = [1, 0] if layer.type == "Scale" else [0]
     return all((np.asarray(blob) == value).all() for blob, value in zip(layer.blobs, identity, strict=False))
+
+
+def _shares_memory(layer: Layer) -> bool:
+    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.bottoms) == len(layer.tops) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")
+
+
+def _why_memory_matters(net: Net, layer: Layer) -> str:
+    """Why Caffe computes something else with this layer than without it, or "".
+
+    A layer in place on memory that others share changes what they find, if they run later. So it
+    does for those that shared it through this layer, and would for those whom this layer gave a copy.
+    """
+    if layer.bottoms == layer.tops or not any(_shares_memory(one) for one in net.layers):
+        return ""
+    first, writer = layer, net.writer(layer)
+    while writer is not None and _shares_memory(writer):
+        first, writer = writer, net.writer(writer)
+    copies = not _shares_memory(layer)
+    memory, copied = {first.bottoms[0]}, set[str]()  # names of blobs
+    overwriter: Layer | None = None
+    for one in net.layers[net.index(writer) + 1 if writer else 0 :]:
+        reads, reads_copy = memory.intersection(one.bottoms), copied.intersection(one.bottoms)
+        if _shares_memory(one):
+            memory.update(one.tops if reads else ())
+            copied.update(one.tops if reads_copy else ())
+        elif overwriter and (one is layer or (reads_copy if copies else reads)):
+            return f"in Caffe {overwriter.name} overwrites memory that {one.name} reads later"
+        elif one is layer:
+            copied.update(one.tops)
+        else:
+            if reads.intersection(one.tops):
+                overwriter = one
+            memory.difference_update(one.tops)
+            copied.difference_update(one.tops)
+    return ""
 
 
 def _fates(net: Net, bottom: str, tops: list[str]) -> dict[str, Fate]:

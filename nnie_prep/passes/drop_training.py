@@ -87,7 +87,8 @@ def _input_shapes(net: Net, parts: TrainingParts) -> tuple[dict[Layer, dict[str,
             shapes[layer] = {name: by_name.get(name, ()) for name in stays}
         elif layer.type not in DATA or (layer.type == "DummyData" and others):
             if len(stays) < len(layer.tops):
-                problems.append(_declined(layer, f"of its tops only {', '.join(stays)} would be left"))
+                reason = f"of its tops only {', '.join(stays)} would be left; write it as an Input layer"
+                problems.append(_declined(layer, reason))
         else:
             found = {name: data_shape(layer, name, parts.needed.get((layer, name), [])) for name in stays}
             shapes[layer] = {name: shape for name, (shape, _) in found.items()}

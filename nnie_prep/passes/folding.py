@@ -83,11 +83,8 @@ def foldable_run(
         factors, _ = follower_factors(follower, shared)
         if factors is None or _misfit(layer, factors):
             return run, total
-        together = factors if total is None else total.then(factors)
-        if not together.are_finite():
-            return run, total
         run.append(follower)
-        total = together
+        total = factors if total is None else total.then(factors)
 
 
 def fold_run(net: Net, layer: Layer, run: list[Layer], factors: Factors) -> Note:
@@ -131,7 +128,7 @@ def why_not_folded(net: Net, follower: Layer, shared: Collection[str]) -> str:
         return reason
     if before.type in WEIGHTED and (reason := _misfit(before, factors)):
         return reason
-    return f"{before.name} ({before.type}) before it is not folded with it"
+    return f"{before.name} ({before.type}) before it is not folded"
 
 
 def follower_factors(follower: Layer, shared: Collection[str]) -> tuple[Factors | None, str]:

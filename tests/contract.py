@@ -1,0 +1,135 @@
+"""What every pass promises: `check` runs passes over a net and looks whether they kept it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from strategies import Drawn
+
+from nnie_prep.blob_map import BlobMap, Note
+from nnie_prep.engines.numpy import forward
+from nnie_prep.net import Layer, Net, check_wiring
+from nnie_prep.passes import Pass, run
+from nnie_prep.shapes import net_input_shapes
+
+# Weights are rounded to float32 once, which is 6e-8 of each; all else is float64 on both sides.
+# Measured on 4,000 random nets, worst blob of each: 2e-7 in half of them, 2e-6 at the 99.9th percentile.
+TOLERANCE = 1e-5
+
+
+def copy_of(net: Net) -> Net:
+    """A net of its own that shares the weights, which nobody may write to."""
+    copy = Net(comments=list(net.comments), source=net.source)
+    copy.header.CopyFrom(net.header)
+    for layer in net.layers:
+        proto = type(layer.proto)()
+        proto.CopyFrom(layer.proto)
+        copy.layers.append(
+            Layer(proto, list(layer.bottoms), list(layer.tops), list(layer.blobs), layer.origin)
+        )
+    return copy
+
+
+def content(net: Net) -> object:
+    """All that makes up a net, to be compared."""
+    layers = [
+        (
+            layer.proto.SerializeToString(deterministic=True),
+            list(layer.bottoms),
+            list(layer.tops),
+            [(blob.shape, np.asarray(blob).tobytes()) for blob in layer.blobs],
+        )
+        for layer in net.layers
+    ]
+    return net.header.SerializeToString(deterministic=True), list(net.comments), layers
+
+
+def fed(net: Net) -> list[str]:
+    """The blobs that the net's sources give."""
+    return net.inputs() + [name for layer in net.layers if layer.type.endswith("Data") for name in layer.tops]
+
+
+def error(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The largest difference, in units of a's standard deviation, or of its size where it is constant."""
+    assert a.shape == b.shape
+    if np.array_equal(a, b, equal_nan=True):
+        return 0.0
+    return float(np.abs(a - b).max()) / max(float(a.std()), 0.1 * float(np.abs(a).max()), 1e-12)
+
+
+def check(drawn: Drawn, passes: Sequence[Pass]) -> dict[str, list[Note]]:
+    """Runs passes one after the other, and checks what is promised of each; returns the notes.
+
+    Outputs keep name, order and value unless a fate says otherwise; inputs keep name and shape.
+    A blob name that survives as last writer keeps its value. A fate that names blobs is true of
+    their values. There is a `changed` note exactly when the net changed, no weights are written
+    to, and when the driver is done another sweep changes nothing.
+    """
+    before, after = drawn.net, copy_of(drawn.net)
+    untouched = content(before)
+    blob_map = BlobMap([*dict.fromkeys(before.header.input), *before.last_writers()])
+    notes = {}
+    for one in passes:
+        old = content(after)
+        notes |= run(after, [one], blob_map)
+        assert (content(after) != old) == any(note.changed for note in notes[one.__name__])
+        old = content(after)
+        assert not any(note.changed for note in one(after))
+        assert content(after) == old
+    check_wiring(after)
+    assert content(before) == untouched
+    check_names(before, after, blob_map)
+    check_shared(after)
+    if drawn.feeds:
+        check_values(drawn, after, blob_map)
+    return notes
+
+
+def check_names(before: Net, after: Net, blob_map: BlobMap) -> None:
+    left = set(fed(after)).union(after.last_writers())
+    for name in blob_map.names():
+        fate = blob_map[name]
+        assert left.issuperset(fate.blobs), (name, fate)
+        assert fate.blobs or fate.reason, (name, fate)
+        assert name not in left or name in fate.blobs, (name, fate)
+
+    kept = [name for old in before.outputs() for name in blob_map[old].blobs]
+    trained = any(blob_map[name].reason.startswith("dropped") for name in before.outputs())
+    new = set(after.outputs()).difference(kept)
+    # Only what a loss was computed from may become an output.
+    assert not new or (trained and new.issubset(blob_map.names()))
+    assert [name for name in after.outputs() if name not in new] == kept
+
+    assert fed(after) == [name for name in fed(before) if blob_map[name].blobs]
+    shapes = net_input_shapes(before)
+    for name, shape in net_input_shapes(after).items():
+        assert shape == shapes.get(name, shape)
+
+
+def check_shared(after: Net) -> None:
+    """Weights that have one name are one, in Caffe."""
+    shared: dict[str, bytes] = {}
+    for layer in after.layers:
+        for spec, blob in zip(layer.proto.param, layer.blobs, strict=False):
+            if spec.name:
+                values = np.asarray(blob).tobytes()
+                assert shared.setdefault(spec.name, values) == values, (layer, spec.name)
+
+
+def check_values(drawn: Drawn, after: Net, blob_map: BlobMap) -> None:
+    feeds = {name: drawn.feeds[name] for name in fed(after) if name in drawn.feeds}
+    for name, shape in net_input_shapes(after).items():
+        assert drawn.feeds[name].shape == shape
+    old: Mapping[str, NDArray[np.float64]] = forward(drawn.net, drawn.feeds, dtype=np.float64)
+    new: Mapping[str, NDArray[np.float64]] = forward(after, feeds, dtype=np.float64)
+    compared = 0
+    for name, value in old.items():
+        if blob_map[name].blobs:
+            found = np.concatenate(
+                [new[part] for part in blob_map[name].blobs], axis=1 if value.ndim > 1 else 0
+            )
+            assert error(value, found) < TOLERANCE, name
+            compared += 1
+    assert compared

@@ -1,0 +1,76 @@
+"""The passes on nets that real Caffe runs, before and after."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contract import copy_of, error
+from golden import FOLDER, read
+from numpy.typing import NDArray
+from strategies import MOTIFS, Drawn, random_net
+
+from nnie_prep.blob_map import BlobMap, Note
+from nnie_prep.caffe_io import format_prototxt, write_caffemodel
+from nnie_prep.engines import caffe_engine
+from nnie_prep.net import Net
+from nnie_prep.passes import PASSES, run
+
+
+def compare_in_caffe(drawn: Drawn, folder: Path, tolerance: float) -> list[Note]:
+    """Runs all passes and compares each blob that is left; returns the notes."""
+    after = copy_of(drawn.net)
+    blob_map = BlobMap([*drawn.net.header.input, *drawn.net.last_writers()])
+    notes = run(after, PASSES, blob_map)
+    old, new = (in_caffe(net, drawn.feeds, folder) for net in (drawn.net, after))
+    found = [(name, blob_map[name].blobs) for name in old if blob_map[name].blobs]
+    assert found
+    for name, (kept,) in found:
+        assert error(old[name].astype(np.float64), new[kept].astype(np.float64)) < tolerance, name
+    return [note for one in notes.values() for note in one]
+
+
+def in_caffe(net: Net, feeds: dict[str, NDArray[np.float32]], folder: Path) -> dict[str, NDArray[np.float32]]:
+    prototxt, caffemodel = folder / "net.prototxt", folder / "net.caffemodel"
+    prototxt.write_text(format_prototxt(net))
+    with caffemodel.open("wb") as file:
+        write_caffemodel(net, file)
+    return caffe_engine.forward(python(), prototxt, caffemodel, feeds, None)
+
+
+@functools.cache
+def python() -> str:
+    return caffe_engine.find_caffe_python(None)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("seed", range(3))
+def test_every_motif(seed: int, tmp_path: Path) -> None:
+    """One net of all motifs in random order. Float32 on both sides, so that depth adds noise."""
+    random = np.random.default_rng(seed)
+    motifs = [MOTIFS[place] for place in random.permutation(len(MOTIFS))]
+    drawn = next(
+        one for one in (random_net(motifs, 100 * seed + n) for n in range(99)) if "label" not in one.feeds
+    )
+    assert any(note.changed for note in compare_in_caffe(drawn, tmp_path, 5e-4))
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    "case", ["factor_zero", "grouped_deconvolution", "inner_product", "scale_on_either_side"]
+)
+def test_golden_cases(case: str, tmp_path: Path) -> None:
+    notes = compare_in_caffe(read(FOLDER / "fold_batchnorm" / f"{case}.prototxt").drawn, tmp_path, 1e-5)
+    assert all(note.changed for note in notes)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    "case",
+    ["copy_needs_not_protect", "copy_protects", "shared_memory_far_away", "split", "split_overwritten"],
+)
+def test_memory_that_caffe_shares(case: str, tmp_path: Path) -> None:
+    """Where drop_identity says that memory is overwritten, Caffe's numbers depend on it."""
+    compare_in_caffe(read(FOLDER / "drop_identity" / f"{case}.prototxt").drawn, tmp_path, 1e-5)
