@@ -152,25 +152,34 @@ def convert(
         input=_describe_input(build),
         sections=sections,
         warnings=[str(remark) for section in sections for remark in section.unused()],
-        notes=build.notes + _unread(build, layers),
+        notes=build.notes + _remarks_on_outputs(build, layers),
     )
 
 
 def _emit_all(build: Builder) -> None:
     """Runs the emitters in order; what cannot be converted is gathered in build.problems."""
+    emit_net(build)
+    for section in build.sections[1:]:
+        build.outputs.append(emit_section(build, section))
+
+
+def emit_net(build: Builder) -> None:
+    """Reads [net]; what is wrong with it is put into build.problems."""
     try:
         _emit_net(build, build.sections[0])
     except UserError as problem:
         build.problems.append(problem)
-    for section in build.sections[1:]:
-        output = None
-        try:
-            output = _emitter(build, section)(build, section)
-        except UserError as problem:
-            build.problems.append(problem)
-        except NotKnown:
-            pass
-        build.outputs.append(output)
+
+
+def emit_section(build: Builder, section: Section) -> Output | None:
+    """Runs the emitter of the section whose turn it is; None, and build.problems, where it gives up."""
+    try:
+        return _emitter(build, section)(build, section)
+    except UserError as problem:
+        build.problems.append(problem)
+    except NotKnown:
+        pass
+    return None
 
 
 def _emit_net(build: Builder, section: Section) -> None:
@@ -255,14 +264,24 @@ def _describe_input(build: Builder) -> dict[str, object]:
     }
 
 
-def _unread(build: Builder, layers: list[DarknetLayer]) -> list[str]:
-    """Outputs of the net that belong neither to a head nor to the end of the network."""
-    expected = {head["blob"] for head in build.heads}
-    expected |= set(next((layer.blobs for layer in reversed(layers) if layer.blobs), ()))
+def _remarks_on_outputs(build: Builder, layers: list[DarknetLayer]) -> list[str]:
+    """Where the net's outputs are not just what heads read, or what the last section computes."""
+    wanted = {head["blob"]: build.sections[head["index"] + 1] for head in build.heads}
+    last = next((layer for layer in reversed(layers) if layer.blobs), None)
+    if last:
+        wanted.setdefault(last.blobs[0], build.sections[last.index + 1])
     first = {blob: layer for layer in reversed(layers) for blob in layer.blobs}
+    outputs = build.net.outputs()
     notes = []
-    for blob in build.net.outputs():
-        if blob not in expected:
+    for blob in outputs:
+        if blob not in wanted:
             section = build.sections[first[blob].index + 1]
             notes.append(f"{section.where()}: nobody reads {section}; the net has {blob} as an output")
+    for blob in wanted.keys() - outputs:
+        section = wanted[blob]
+        if not build.heads or section.index in {head["index"] for head in build.heads}:
+            notes.append(
+                f"{section.where()}: the result of {section} is {blob}, which other layers read, too; "
+                "so it is no output of the net and has to be asked for by name"
+            )
     return notes

@@ -15,12 +15,13 @@ lets the emitter go on, so that all that is wrong with a cfg is found in one run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.weights import Flavor, Stored, WeightsFile
+from nnie_prep.darknet.weights import Flavor, Stored, Stream
 from nnie_prep.errors import UserError
 from nnie_prep.net import Blob, DeferredBlob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
@@ -48,13 +49,15 @@ class Output:
 
     `shape` is Darknet's (channels, height, width). `blob` holds the values in that order; its own shape
     may differ (an InnerProduct's is (1, channels)). Without a blob, `none` says why.
-    `blurred` marks the output of an antialiased layer, which Darknet hands on to the next section only.
+    `blurred` marks the output of an antialiased layer, which Darknet hands on to the next section only;
+    `flat` one without height and width, which only sections that see a vector can read.
     """
 
     shape: tuple[int, int, int]
     blob: str = ""
     none: str = ""
     blurred: bool = False
+    flat: bool = False
 
     @property
     def channels(self) -> int:
@@ -96,7 +99,7 @@ class Builder:
     """The state of one conversion."""
 
     sections: list[Section]
-    weights: WeightsFile | None
+    weights: Stream | None
     target: Target = "nnie"
     flavor: Flavor = "alexeyab"
     bn_form: BatchNormForm = "standard"
@@ -132,7 +135,7 @@ class Builder:
         """The output of the section before this one, or the input of the network."""
         if self.index == 0:
             return Output(self.shape_before(), INPUT)
-        return self._readable(self.index - 1, "the section before it")
+        return self._readable(self.index - 1, "the section before it", "")
 
     def shape_before(self) -> tuple[int, int, int]:
         """The shape of the section before this one, which may have no output to read."""
@@ -159,7 +162,7 @@ class Builder:
                 f"{key} names section {index}, expected one of those before section {self.index}: {last}",
                 "correct the number; negative ones count back from this section, and [net] has none",
             )
-        found = self._readable(index, f"section {index}, which {key} names,")
+        found = self._readable(index, f"section {index}", key)
         if found.blurred:
             raise refusal(
                 self.section,
@@ -170,7 +173,7 @@ class Builder:
             )
         return found
 
-    def _readable(self, index: int, what: str) -> Output:
+    def _readable(self, index: int, what: str, key: str) -> Output:
         found = self.outputs[index]
         if found is None:
             raise NotKnown
@@ -179,10 +182,10 @@ class Builder:
             other = self.sections[index + 1]
             raise refusal(
                 self.section,
-                "",
-                f"[{self.section.header}] reads {what} a [{other.header}] ({other.origin}), which has no "
-                f"output to read: {found.none}",
-                "read the section before it, with [route]",
+                key,
+                f"[{self.section.header}] reads {what}, the [{other.header}] of line {other.line}, which has "
+                f"no output to read: {found.none}",
+                "read the section before that, with [route]",
             )
         return found
 
@@ -190,6 +193,7 @@ class Builder:
 
     def take(self, shape: Sequence[int], what: str, stored: Stored = "plain") -> DeferredBlob | None:
         """The next floats of the weights file; None where there is no file."""
+        self._check_loadable(shape)
         if self.weights is None:
             return None
         return self.weights.take(shape, what, self.section, stored=stored)
@@ -237,18 +241,30 @@ class Builder:
             self.section.origin,
         )
         for blob in layer.blobs:
-            if blob.size > _LARGEST_BLOB:
-                message = (
-                    f"{layer.type} layer {name!r} would have {blob.size} weights, more than Caffe can load"
-                )
-                raise UserError(message, self.section.where(), "use fewer filters or channels")
+            self._check_loadable(blob.shape)
         shapes = top_shapes(layer, [self.shapes[bottom] for bottom in bottoms])
         self.shapes.update(zip(tops, shapes, strict=True))
         self.net.layers.append(layer)
         return tops
 
+    def _check_loadable(self, shape: Sequence[int]) -> None:
+        if math.prod(shape) > _LARGEST_BLOB:
+            listed = " x ".join(str(extent) for extent in shape)
+            message = f"[{self.section.header}] would have {listed} weights, more than Caffe can load"
+            raise refusal(self.section, "", message, "use fewer filters or channels")
+
     def picture(self, source: Output) -> str:
-        """The source's blob in the form (1, channels, height, width); reshaped where it has another."""
+        """The source's blob in the form (1, channels, height, width); reshaped where it has another.
+
+        UserError: the source is flat.
+        """
+        if source.flat:
+            raise refusal(
+                self.section,
+                "",
+                f"[{self.section.header}] needs height and width, but reads the vector of a [softmax]",
+                "correct the order of the sections",
+            )
         return self.shaped(source.blob, (1, *source.shape))
 
     def shaped(self, blob: str, shape: Shape) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnie_prep.darknet import kernels
 from nnie_prep.darknet.activations import ANYWHERE, activate, read_activation
-from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output
+from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.net import Array, DeferredBlob
 
@@ -44,6 +44,13 @@ def emit_normalization(build: Builder, section: Section) -> Output:
     source = build.input()
     blob = build.picture(source)
     n = source.channels
+    if size // 2 > n:
+        raise refusal(
+            section,
+            "size",
+            f"size={size} makes Darknet read beyond the {n} channels of its input",
+            "correct it",
+        )
     weights = DeferredBlob((n, n, 1, 1), lambda: alpha * _window(n, size).reshape(n, n, 1, 1))
     return Output(source.shape, _divided(build, "lrn", blob, weights, kappa, -beta))
 

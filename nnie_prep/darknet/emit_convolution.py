@@ -141,6 +141,7 @@ def _read_geometry(build: Builder, section: Section) -> _Geometry:
             f"Darknet's size of the output does not fit size={size}, padding {padding}, dilation {dilation}",
             "use an odd size with pad=1",
         )
+        dilation = 1
     run = (1, 1) if antialiasing else strides
     if size == 1 and run[1] == 1 and (padding or run[0] != 1):
         key = "padding" if padding else "stride_y"

@@ -68,7 +68,7 @@ def emit_softmax(build: Builder, section: Section) -> Output:
     elif build.shapes[blob][:2] != (1, source.count):
         blob = build.shaped(blob, (1, source.count))
     blob = build.add("Softmax", "softmax", blob, softmax_param={"axis": axis} if axis != 1 else {})
-    return Output(source.shape, blob)
+    return Output(source.shape, blob, flat=True)
 
 
 def _softmax_tree(build: Builder, section: Section, tree: str, temperature: float) -> Output:

@@ -19,8 +19,9 @@ def emit_upsample(build: Builder, section: Section) -> Output:
     if stride == 0:
         raise refusal(section, "stride", "stride=0, expected another number", "correct it")
     source = build.input()
+    blob = build.picture(source)
     if stride == 1 and scale == 1.0:
-        return source
+        return Output(source.shape, blob)
     channels, height, width = source.shape
     if stride < 0 and (height % stride or width % stride):
         raise refusal(
@@ -29,7 +30,6 @@ def emit_upsample(build: Builder, section: Section) -> Output:
             f"stride={stride} does not divide its input, {height} x {width}; Darknet mixes up its rows",
             "correct it",
         )
-    blob = build.picture(source)
     if abs(stride) == 1:
         blob = build.add("Power", "upsample", blob, power_param={"scale": scale})
     elif build.target == "nnie" and stride == 2 and scale == 1.0:
@@ -77,9 +77,10 @@ def emit_reorg(build: Builder, section: Section) -> Output:
     if reverse:
         return _depth_to_space(build, build.picture(source), stride)
     _check_divides(section, source, stride)
+    blob = build.picture(source)
     if stride == 1:
-        return source
-    blob = build.shaped(source.blob, (1, channels // square, height * stride, width * stride))
+        return Output(source.shape, blob)
+    blob = build.shaped(blob, (1, channels // square, height * stride, width * stride))
     shape = (channels * square, height // stride, width // stride)
     return Output(shape, build.shaped(_space_to_depth(build, blob, stride), (1, *shape)))
 
@@ -96,12 +97,13 @@ def emit_reorg3d(build: Builder, section: Section) -> Output:
         bool(section.int("reverse", 0)),
     )
     source = build.input()
+    blob = build.picture(source)
     if stride == 1:
-        return source
+        return Output(source.shape, blob)
     if not reverse:
         _check_divides(section, source, stride)
         channels, height, width = source.shape
-        blob = _space_to_depth(build, build.picture(source), stride)
+        blob = _space_to_depth(build, blob, stride)
         return Output((channels * stride * stride, height // stride, width // stride), blob)
     channels, height, width = source.shape
     if channels % stride**4:
@@ -113,7 +115,7 @@ def emit_reorg3d(build: Builder, section: Section) -> Output:
             "correct it",
         )
     shape = (channels // (stride * stride), height * stride, width * stride)
-    spread = _depth_to_space(build, build.shaped(source.blob, (1, *shape)), stride)
+    spread = _depth_to_space(build, build.shaped(blob, (1, *shape)), stride)
     return Output(shape, build.shaped(spread.blob, (1, *shape)))
 
 
