@@ -67,6 +67,8 @@ def power(layer: Layer, bottoms: list[Array]) -> list[Array]:
     y = x * parameter.scale if parameter.scale != 1 else x
     if parameter.shift != 0:
         y = y + parameter.shift
+    if parameter.power == 0.5:
+        y = np.where(y == -np.inf, np.inf, y)  # what C's pow makes of it; NumPy takes a root
     if parameter.power != 1:
         y = np.power(y, parameter.power)
     return [y]

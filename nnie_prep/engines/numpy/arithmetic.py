@@ -88,8 +88,9 @@ def argmax(layer: Layer, bottoms: list[Array]) -> list[Array]:
 
 def _largest(x: Array, count: int, axis: int) -> Array:
     backwards = np.flip(x, axis)
-    order: Array = np.argsort(-backwards, axis=axis, kind="stable").take(range(count), axis=axis)
-    return x.shape[axis] - 1 - order
+    order = np.argsort(-backwards, axis=axis, kind="stable")
+    places: Array = x.shape[axis] - 1 - order.take(range(count), axis=axis)
+    return places
 
 
 def inner_product(layer: Layer, bottoms: list[Array]) -> list[Array]:

@@ -78,7 +78,7 @@ def _run(
     if layer.type == "Input":
         return [_input(name, feeds, forced, dtype, layer.origin) for name in layer.tops]
     if layer.type not in LAYERS:
-        fed = {} if layer.bottoms else feeds
+        fed = {} if layer.bottoms else feeds  # its top may be an input's, in place
         return [np.asarray(fed[name], dtype=dtype) if name in fed else None for name in layer.tops]
     if any(name not in blobs for name in layer.bottoms):
         return [None] * len(layer.tops)

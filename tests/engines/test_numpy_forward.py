@@ -1,0 +1,268 @@
+"""The forward pass of whole nets: order, versions of blobs, forced values, unknown layers, memory."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from nnie_prep.caffe_io import format_prototxt, write_caffemodel
+from nnie_prep.engines import caffe_engine
+from nnie_prep.engines.numpy import forward, forward_layer, unsupported
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array, DeferredBlob, Layer, Net
+from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
+
+
+def net(*layers: Layer, **inputs: tuple[int, ...]) -> Net:
+    result = Net(list(layers), NetParameter(name="net"), source="net.prototxt")
+    for name, shape in inputs.items():
+        result.header.input.append(name)
+        result.header.input_shape.add().dim.extend(shape)
+    return result
+
+
+def layer(layer_type: str, bottoms: str, tops: str, text: str = "", *blobs: Array) -> Layer:
+    proto = LayerParameter(name=f"{layer_type} {tops}", type=layer_type)
+    text_format.Merge(text, proto)
+    return Layer(proto, bottoms.split(), tops.split(), list(blobs), origin="net.prototxt:9")
+
+
+def noise(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+SQUARE, HALF = "power_param { power: 2 }", "power_param { scale: 0.5 }"
+
+
+def test_result_holds_the_last_version_of_each_blob() -> None:
+    x = noise(2, 3, 4, 5)
+    found = forward(
+        net(
+            layer("Power", "x", "a", SQUARE),
+            layer("Reshape", "a", "view", "reshape_param { shape { dim: 2 dim: -1 } }"),
+            layer("Power", "view", "view", "power_param { shift: 1 }"),
+            layer("Power", "x", "x", HALF),
+            layer("Eltwise", "x view2", "sum"),
+            x=x.shape,
+            view2=x.shape,
+        ),
+        {"x": x, "view2": x},
+    )
+    np.testing.assert_array_equal(found["a"], x * x)  # not written through its view
+    np.testing.assert_array_equal(found["view"], (x * x + 1).reshape(2, -1))
+    np.testing.assert_array_equal(found["x"], x * 0.5)
+    np.testing.assert_array_equal(found["sum"], x * 0.5 + x)
+    assert list(found) == ["view2", "a", "view", "x", "sum"]
+
+
+def test_feeds_and_weights_are_not_written_to() -> None:
+    x, slopes = noise(2, 3, 4, 5), noise(3)
+    x.flags.writeable = slopes.flags.writeable = False
+    chain = net(
+        layer("Dropout", "x", "x"),
+        layer("PReLU", "x", "x", "", slopes),
+        layer("BatchNorm", "x", "x", "batch_norm_param { use_global_stats: false }"),
+        layer("Softmax", "x", "x"),
+        layer("Split", "x", "a b"),
+        layer("Scale", "a", "a", "", slopes),
+        layer("Eltwise", "a b", "a", "eltwise_param { operation: PROD }"),
+        x=x.shape,
+    )
+    found = forward(chain, {"x": x})
+    np.testing.assert_array_equal(found["b"], found["x"])
+    assert not np.array_equal(found["a"], found["x"])
+
+
+def test_wanted_blobs_alone_are_returned_and_the_others_freed() -> None:
+    size = 2**18
+    layers = [layer("Power", f"b{index}", f"b{index + 1}", HALF) for index in range(40)]
+    chain = net(*layers, b0=(size,))
+    x = noise(size)
+    tracemalloc.start()
+    found = forward(chain, {"b0": x}, wanted=["b40", "b3"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(found) == {"b3", "b40"}
+    np.testing.assert_array_equal(found["b3"], x / 8)
+    # b3, a bottom, its top and a temporary: 40 blobs would be ten times as much.
+    assert peak < 5 * x.nbytes
+
+
+def test_whole_computation_has_one_dtype() -> None:
+    weights = noise(4, 3, 3, 3)
+    parameters = "convolution_param { num_output: 4 kernel_size: 3 bias_term: false }"
+    x = noise(1, 3, 6, 5)
+    chain = net(
+        layer("Convolution", "x", "c", parameters, weights),
+        layer("Parameter", "", "p", "parameter_param { shape { dim: 2 } }", noise(2)),
+        x=x.shape,
+    )
+    single, double = forward(chain, {"x": x}), forward(chain, {"x": x}, dtype=np.float64)
+    assert {value.dtype for value in single.values()} == {np.dtype(np.float32)}
+    assert {value.dtype for value in double.values()} == {np.dtype(np.float64)}
+    error = np.abs(single["c"] - double["c"]).max()
+    assert 0 < error < 1e-5
+    exact = sum(
+        np.einsum("nchw,oc->nohw", x[:, :, i : i + 4, j : j + 3].astype(np.float64), weights[:, :, i, j])
+        for i in range(3)
+        for j in range(3)
+    )
+    np.testing.assert_allclose(double["c"], exact, rtol=0, atol=1e-13)
+
+
+# ---- forced values -----------------------------------------------------------------------------
+
+
+def test_forced_values_are_read_and_computed_ones_returned() -> None:
+    x, forced = noise(3, 4), noise(3, 4, seed=1)
+    chain = net(
+        layer("Power", "x", "a", SQUARE),
+        layer("Power", "a", "a", "power_param { shift: 1 }"),  # reads what is computed: the first version
+        layer("Power", "a", "b", HALF),
+        x=x.shape,
+    )
+    found = forward(chain, {"x": x}, forced={"a": forced, "not in the net": x})
+    np.testing.assert_array_equal(found["a"], x * x + 1)
+    np.testing.assert_array_equal(found["b"], forced * 0.5)
+    assert "a" not in forward(chain, {"x": x}, wanted=["b"], forced={"a": forced})
+
+
+@pytest.mark.parametrize("is_layer", [False, True])
+def test_forced_inputs(is_layer: bool) -> None:
+    x, forced = noise(3, 4), noise(3, 4, seed=1)
+    chain = net(layer("Power", "x", "a", HALF), x=x.shape)
+    if is_layer:
+        chain = net(layer("Input", "", "x"), layer("Power", "x", "a", HALF))
+    found = forward(chain, {"x": x}, forced={"x": forced})
+    np.testing.assert_array_equal(found["x"], x)
+    np.testing.assert_array_equal(found["a"], forced * 0.5)
+    np.testing.assert_array_equal(forward(chain, {}, forced={"x": forced})["a"], forced * 0.5)
+
+
+@pytest.mark.caffe
+def test_forced_values_are_treated_as_by_caffe(tmp_path: Path) -> None:
+    x = noise(2, 3, 9, 7)
+    convolution = "convolution_param { num_output: 3 kernel_size: 3 pad: 1 }"
+    chain = net(
+        layer("Convolution", "x", "c", convolution, noise(3, 3, 3, 3), noise(3)),
+        layer("BatchNorm", "c", "c", "", noise(3), np.abs(noise(3)) + 1, np.full(1, 2, np.float32)),
+        layer("Scale", "c", "c", "scale_param { bias_term: true }", noise(3), noise(3)),
+        layer("ReLU", "c", "c"),
+        layer("Eltwise", "c x", "sum"),
+        layer("Pooling", "sum", "pooled", "pooling_param { pool: AVE kernel_size: 3 stride: 2 }"),
+        layer("ReLU", "pooled", "pooled", "relu_param { negative_slope: 0.1 }"),
+        x=x.shape,
+    )
+    forced = {"c": noise(*x.shape, seed=5), "sum": noise(*x.shape, seed=6), "x": noise(*x.shape, seed=7)}
+    prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    prototxt.write_text(format_prototxt(chain), encoding="utf-8")
+    memory = io.BytesIO()
+    write_caffemodel(chain, memory)
+    caffemodel.write_bytes(memory.getvalue())
+    caffe = caffe_engine.forward(sys.executable, prototxt, caffemodel, {"x": x}, None, forced)
+    ours = forward(chain, {"x": x}, forced=forced)
+    assert set(ours) == set(caffe) == {"x", "c", "sum", "pooled"}
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, caffe[name], rtol=0, atol=2e-6 * np.abs(value).max(), err_msg=name)
+
+
+# ---- what cannot be run ------------------------------------------------------------------------
+
+
+def test_unknown_layers_and_what_depends_on_them_are_not_run() -> None:
+    x = noise(2, 3)
+    chain = net(
+        layer("Power", "x", "a", HALF),
+        layer("Unheard", "a", "u"),
+        layer("Power", "u", "v", HALF),
+        layer("Eltwise", "a v", "w"),
+        layer("Power", "a", "b", HALF),
+        layer("Unheard", "a", "a"),
+        layer("Power", "a", "c", HALF),
+        layer("Unheard", "x", "x"),
+        x=x.shape,
+    )
+    found = forward(chain, {"x": x})
+    assert set(found) == {"b"}  # a and x are overwritten by layers that were not run
+    assert unsupported(chain) == [chain.layers[1], chain.layers[5], chain.layers[7]]
+    found = forward(chain, {"x": x}, forced={"u": x})
+    assert set(found) == {"b", "v", "w"}
+    np.testing.assert_array_equal(found["w"], x * 0.5 + x * 0.5)
+
+
+def test_data_layers_may_be_fed() -> None:
+    x = noise(2, 3)
+    chain = net(
+        layer("Data", "", "data label"), layer("Power", "data", "a", HALF), layer("ReLU", "label", "b")
+    )
+    assert set(forward(chain, {"data": x})) == {"data", "a"}
+    assert unsupported(chain) == [chain.layers[0]]
+
+
+def test_progress_counts_layers() -> None:
+    seen: list[tuple[int, int]] = []
+    chain = net(layer("Power", "x", "a"), layer("Unheard", "a", "b"), layer("ReLU", "b", "c"), x=(3,))
+    forward(chain, {"x": noise(3)}, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_wrong_names() -> None:
+    chain = net(layer("Power", "x", "a"), x=(3,))
+    with pytest.raises(UserError, match="no value is given for input 'x'"):
+        forward(chain, {})
+    with pytest.raises(UserError, match="'y' is not an input; the net has x"):
+        forward(chain, {"x": noise(3), "y": noise(3)})
+    with pytest.raises(UserError, match="the net has no blob 'b'"):
+        forward(chain, {"x": noise(3)}, wanted=["b"])
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+CONVOLUTION = "convolution_param { num_output: 4 kernel_size: 1 }"
+
+
+def test_weights_may_be_deferred_or_of_the_old_shape() -> None:
+    x, kernel, bias = noise(1, 3, 5, 4), noise(4, 3, 1, 1), noise(4)
+    plain = layer("Convolution", "x", "y", CONVOLUTION, kernel, bias)
+    other = layer("Convolution", "x", "y", CONVOLUTION)
+    other.blobs = [DeferredBlob((4, 3, 1, 1), lambda: kernel), bias.reshape(1, 1, 1, 4)]
+    np.testing.assert_array_equal(forward_layer(plain, [x])[0], forward_layer(other, [x])[0])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ([], "0 blobs of weights, and needs 2: [(4, 3, 1, 1), (4,)]"),
+        ([(4, 3, 1, 1)], "1 blobs of weights, and needs 2"),
+        ([(3, 4, 1, 1), (4,)], "blob 0 has shape (3, 4, 1, 1), and shape (4, 3, 1, 1) is needed"),
+        ([(4, 3, 1, 1), (3,)], "blob 1 has shape (3,), and shape (4,) is needed"),
+    ],
+)
+def test_weights_that_do_not_fit(shapes: list[tuple[int, ...]], words: str) -> None:
+    convolution = layer("Convolution", "x", "y", CONVOLUTION, *(noise(*shape) for shape in shapes))
+    with pytest.raises(UserError) as caught:
+        forward_layer(convolution, [noise(1, 3, 5, 4)])
+    assert words in caught.value.message and caught.value.where == "net.prototxt:9"
+
+
+@pytest.mark.parametrize("values", [[0, 3], [-1, 0], [float("nan"), 0]])
+def test_indices_beyond_the_end(values: list[float]) -> None:
+    index = np.array(values, dtype=np.float32)
+    with pytest.raises(UserError, match=r"an index is outside of 0\.\.2"):
+        forward_layer(layer("BatchReindex", "x i", "y"), [noise(3, 2), index])
+    embed = layer(
+        "Embed", "i", "y", "embed_param { input_dim: 3 num_output: 2 bias_term: false }", noise(3, 2)
+    )
+    with pytest.raises(UserError, match=r"an index is outside of 0\.\.2"):
+        forward_layer(embed, [index])
+
+
+def test_unknown_type_alone() -> None:
+    with pytest.raises(UserError, match="not known to the NumPy engine"):
+        forward_layer(layer("Unheard", "x", "y"), [noise(1)])
