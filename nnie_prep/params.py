@@ -162,10 +162,22 @@ def pooling(layer: Layer) -> Pooling:
         stride=stride,
         pad=pad,
         global_pooling=parameter.global_pooling,
-        round_up=parameter.round_mode == PoolingParameter.CEIL,
+        round_up=_rounds_up(layer, parameter),
     )
     _check_pooling(layer, result)
     return result
+
+
+def _rounds_up(layer: Layer, parameter: PoolingParameter) -> bool:
+    """round_mode (BVLC) and ceil_mode (forks, exporters) say the same thing in two words."""
+    by_mode = parameter.round_mode == PoolingParameter.CEIL
+    if (
+        parameter.HasField("round_mode")
+        and parameter.HasField("ceil_mode")
+        and by_mode != parameter.ceil_mode
+    ):
+        raise layer_error(layer, "round_mode and ceil_mode contradict each other", "remove one of them")
+    return by_mode and parameter.ceil_mode
 
 
 def _pooling_pair(layer: Layer, parameter: PoolingParameter, name: str) -> Pair:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnie_prep import params
+from nnie_prep.errors import UserError
 from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 
@@ -151,3 +154,25 @@ def test_factors_and_blocks() -> None:
     assert params.upsample(layer("Upsample", "upsample_param { scale_h: 2 scale_w: 5 }")) == (2, 5)
     block = "pass_through_param { num_output: 24 block_height: 2 block_width: 3 }"
     assert params.pass_through(layer("PassThrough", block)) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rounds_up"),
+    [
+        ({}, True),
+        ({"ceil_mode": True}, True),
+        ({"ceil_mode": False}, False),
+        ({"round_mode": "FLOOR"}, False),
+    ],
+)
+def test_two_words_for_rounding(fields: dict[str, Any], rounds_up: bool) -> None:
+    proto = LayerParameter(type="Pooling", pooling_param={"kernel_size": 2, **fields})
+    assert params.pooling(Layer(proto)).round_up is rounds_up
+
+
+def test_two_words_that_contradict_each_other() -> None:
+    proto = LayerParameter(
+        type="Pooling", pooling_param={"kernel_size": 2, "ceil_mode": True, "round_mode": "FLOOR"}
+    )
+    with pytest.raises(UserError, match="contradict"):
+        params.pooling(Layer(proto))

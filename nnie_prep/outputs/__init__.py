@@ -40,6 +40,7 @@ from nnie_prep.outputs.temporaries import (
     Temporary,
     cannot_write,
     create,
+    is_backup,
     lock_leftovers,
     make_durable,
     remove,
@@ -96,7 +97,8 @@ class Outputs:
                     if file.replaced:
                         set_mode(file, file.replaced.st_mode)
                 if not self._force:
-                    self._refuse_strangers(leftovers[self._files[-1].target])
+                    last = leftovers[self._files[-1].target]
+                    self._refuse_strangers([path for path in last if not is_backup(path)])
                 for path in sum(leftovers.values(), []):
                     if path not in self._witnesses:
                         remove(path)

@@ -12,6 +12,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class HashingWriter(io.RawIOBase):
         self._failed = failed
         self._size = 0
         self._stopped = False
-        self._news = threading.Condition()
+        # Sizes as they grow, None at the end. No Condition: an interrupt can leave its lock locked for good.
+        self._sizes: SimpleQueue[int | None] = SimpleQueue()
         self._hash = Background(self._follow)
         self._hash.start()
 
@@ -66,24 +68,24 @@ class HashingWriter(io.RawIOBase):
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Writes all of `data`."""
+        """Writes all of `data`, or nothing once stopped."""
         view = memoryview(data).cast("B")
+        if self._stopped:  # a forgotten buffer flushed late; the descriptor may be another file's by now
+            return len(view)
         done = 0
         while done < len(view):
             try:
                 done += os.pwrite(self._fd, view[done:], self._size + done)
             except OSError as error:
                 raise self._failed(error) from error
-        with self._news:
-            self._size += done
-            self._news.notify()
+        self._size += done
+        self._sizes.put(self._size)
         return done
 
     def close(self) -> None:
         if not self.closed:
+            self._sizes.put(None)
             super().close()
-            with self._news:
-                self._news.notify()
 
     def sha256(self) -> str:
         """Of all that was written, in hexadecimal; the writer must be closed."""
@@ -94,22 +96,16 @@ class HashingWriter(io.RawIOBase):
             raise self._failed(error) from error
 
     def stop(self) -> None:
-        """Gives up hashing, so that the descriptor may be closed."""
-        with self._news:
-            self._stopped = True
-            self._news.notify()
+        """Gives up writing and hashing, so that the descriptor may be closed."""
+        self._stopped = True
+        self._sizes.put(None)
         self._hash.join()
 
     def _follow(self) -> str:
         digest = hashlib.sha256()
         buffer = memoryview(bytearray(_CHUNK))
         at = 0
-        ended = False
-        while not ended:
-            with self._news:
-                while not (self._stopped or self.closed or self._size - at >= _CHUNK):
-                    self._news.wait()
-                size, ended = self._size, self.closed or self._stopped
+        while (size := self._sizes.get()) is not None:
             while at < size and not self._stopped:
                 count = os.preadv(self._fd, [buffer[: size - at]], at)
                 if not count:

@@ -78,6 +78,13 @@ def head_comment(made: Made, body: bytes) -> bytes:
     return "".join(line + "\n" for line in [*lines, ""]).encode()
 
 
+def without_head(text: bytes) -> bytes:
+    """A text without the head comment that an earlier run put before it, if it has one of ours."""
+    head, _, body = text.partition(b"\n\n")
+    ours = head.startswith(b"# nnie_prep ") and _BODY_HASH.search(head.decode(errors="replace"))
+    return body if ours else text
+
+
 def made_from(path: Path) -> Made | None:
     """What the head of a file says, None if it has no head of ours. UserError if it cannot be read."""
     try:

@@ -83,7 +83,7 @@ def lock_leftovers(files: Sequence[Temporary]) -> Iterator[dict[Path, list[Path]
     fds: list[int] = []
     try:
         for file in files:
-            pattern = re.compile(rf"\.{re.escape(file.target.name)}\.nnie_prep-(\d+)-[0-9a-f]{{8}}")
+            pattern = re.compile(rf"\.{re.escape(file.target.name)}\.nnie_prep-(\d+)-[0-9a-f]{{8}}(-old)?")
             for path in _listing(file.target):
                 match = pattern.fullmatch(path.name)
                 if not match or path == file.path:
@@ -101,7 +101,8 @@ def lock_leftovers(files: Sequence[Temporary]) -> Iterator[dict[Path, list[Path]
                     raise UserError(what, str(file.target), hint) from None
                 except OSError:
                     continue  # a file system without locks cannot tell the dead from the living
-                found[file.target].append(path)
+                if _is_at(path, fd):  # and was not renamed or removed before it was locked
+                    found[file.target].append(path)
         yield found
     finally:
         for fd in fds:
@@ -110,16 +111,10 @@ def lock_leftovers(files: Sequence[Temporary]) -> Iterator[dict[Path, list[Path]
 
 def rename_all(files: Sequence[Temporary]) -> None:
     """Gives all files their targets' names, in order. On any exception the targets are as they were."""
-    backups = {file.target: _beside(file.target) for file in files if file.replaced}
+    backups = {file.target: _beside(file.target, "-old") for file in files if file.replaced}
     try:
         for file in files:
-            if file.replaced:
-                with suppress(OSError):  # without hard links there is no way back once this is replaced
-                    os.link(file.target, backups[file.target])
-            try:
-                file.path.rename(file.target)
-            except OSError as error:
-                raise cannot_write(file.target, error) from error
+            _rename(file, backups.get(file.target))
     except BaseException:
         for file in reversed(files):
             with suppress(OSError):
@@ -133,6 +128,16 @@ def rename_all(files: Sequence[Temporary]) -> None:
             remove(backup)
 
 
+def _rename(file: Temporary, backup: Path | None) -> None:
+    if backup:
+        with suppress(OSError):  # without hard links there is no way back once this is replaced
+            os.link(file.target, backup)
+    try:
+        file.path.rename(file.target)
+    except OSError as error:
+        raise cannot_write(file.target, error) from error
+
+
 def remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
@@ -143,8 +148,20 @@ def cannot_write(target: Path, error: OSError) -> UserError:
     return UserError(f"cannot be written: {error.strerror}", str(target), hint)
 
 
-def _beside(target: Path) -> Path:
-    return target.parent / f".{target.name}.nnie_prep-{os.getpid()}-{secrets.token_hex(4)}"
+def is_backup(leftover: Path) -> bool:
+    """It only keeps what is being replaced, is not locked, and may vanish under the reader."""
+    return leftover.name.endswith("-old")
+
+
+def _beside(target: Path, suffix: str = "") -> Path:
+    return target.parent / f".{target.name}.nnie_prep-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except OSError:
+        return False
 
 
 def _listing(target: Path) -> list[Path]:
