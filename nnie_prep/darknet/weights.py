@@ -8,6 +8,8 @@
     np.asarray(kernel)                                           # reads 432 floats, each time anew
     weights.note                                                 # "", or which header was assumed and why
 
+A `Ledger` takes as well, and notes what a network wants where no file is at hand.
+
 `take` only records; `finish` finds out where the numbers begin, checks that the file holds exactly what
 was taken, and raises UserError otherwise. Blobs may be read after `finish`, in any order.
 
@@ -31,7 +33,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -62,12 +64,114 @@ class Taken:
         return math.prod(self.shape)
 
 
+class Stream(Protocol):
+    """Where a network takes its weights from, in order: a `WeightsFile` or a `Ledger`."""
+
+    def take(
+        self, shape: Sequence[int], what: str, section: Section, *, stored: Stored = "plain"
+    ) -> DeferredBlob:
+        """See `WeightsFile.take`."""
+
+
+class Ledger:
+    """What a network takes, without a file to take it from: its blobs have shapes and cannot be read."""
+
+    def __init__(self) -> None:
+        self.taken: list[Taken] = []
+
+    def take(
+        self, shape: Sequence[int], what: str, section: Section, *, stored: Stored = "plain"
+    ) -> DeferredBlob:
+        """Notes the tensor."""
+        start = self.taken[-1].start + self.taken[-1].size if self.taken else 0
+        self.taken.append(Taken(section, what, tuple(int(extent) for extent in shape), start))
+        return DeferredBlob(shape, _no_file)
+
+
+def _no_file() -> Array:
+    raise AssertionError("weights are read from a ledger")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first bytes of a weights file, read as its version asks for.
+
+    `size` is that of the file, `length` that of the header: version and `seen`. `start` are the bytes in
+    question, `state` tells whether the file was changed since.
+    """
+
+    size: int
+    length: int
+    version: tuple[int, int, int]
+    start: bytes
+    state: tuple[int, int]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether fully connected weights are stored (inputs, outputs)."""
+        return self.version[0] > 1000 or self.version[1] > 1000
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(str(number) for number in self.version)
+
+    def seen(self, length: int) -> int:
+        """The number of images that the network was trained with, if the header has this length."""
+        return int.from_bytes(self.start[12:length], "little")
+
+    def as_darknet_reads_it(self, length: int) -> bytes:
+        """The header anew, of the length that its version asks for, where it had another (0: none)."""
+        if not length:
+            return struct.pack("<3iQ", 0, 2, 5, 0)
+        return struct.pack("<3i", *self.version) + self.seen(length).to_bytes(self.length - 12, "little")
+
+
+def read_header(path: Path, flavor: Flavor = "alexeyab") -> Header:
+    """UserError: no file, or shorter than the header of its version."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            start = file.read(_HEADER_LENGTHS[0])
+    except OSError as error:
+        raise UserError(
+            f"cannot read the weights file: {error.strerror}",
+            str(path),
+            "give the path of a Darknet weights file",
+        ) from None
+    size = status.st_size
+    if size < 12:
+        raise _not_whole(size, path)
+    version: tuple[int, int, int] = struct.unpack("<3i", start[:12])
+    major, minor, _ = version
+    modern = major * 10 + minor >= 2
+    if flavor == "pjreddie":
+        modern = modern and major < 1000 and minor < 1000
+    header = Header(size, 20 if modern else 16, version, start, _state(status))
+    if size < header.length:
+        raise UserError(
+            f"has {size} bytes, expected at least the {header.length} of a header of "
+            f"version {header.version_text}",
+            str(path),
+            "get the file again; it is cut off",
+        )
+    return header
+
+
+def _not_whole(size: int, path: Path) -> UserError:
+    return UserError(
+        f"has {size} bytes, expected a header and a whole number of 4-byte floats",
+        str(path),
+        "get the file again; it is cut off or no Darknet weights file",
+    )
+
+
 class WeightsFile:
     """A weights file, and what was taken from it so far.
 
     `version` is (major, minor, revision), `seen` the number of images the network was trained with,
     `taken` every tensor in the order of the stream, `note` what the user should know of the header.
-    `header_bytes` is final after `finish`, as `transposed` is.
+    `header_bytes` is final after `finish`, as `version`, `seen` and `transposed` are; `header` is what
+    the version alone says.
     """
 
     def __init__(self, path: Path, flavor: Flavor = "alexeyab") -> None:
@@ -76,39 +180,14 @@ class WeightsFile:
         self.taken: list[Taken] = []
         self.note = ""
         self._finished = False
-        try:
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                start = self._start = file.read(_HEADER_LENGTHS[0])
-        except OSError as error:
-            raise UserError(
-                f"cannot read the weights file: {error.strerror}",
-                str(path),
-                "give the path of a Darknet weights file",
-            ) from None
-        self._state = _state(status)
-        self.bytes = status.st_size
-        if self.bytes % 4 or self.bytes < 12:
-            raise UserError(
-                f"has {self.bytes} bytes, expected a header and a whole number of 4-byte floats",
-                str(path),
-                "get the file again; it is cut off or no Darknet weights file",
-            )
-        self.version: tuple[int, int, int] = struct.unpack("<3i", start[:12])
-        major, minor, _ = self.version
-        self.transposed = major > 1000 or minor > 1000
-        modern = major * 10 + minor >= 2
-        if flavor == "pjreddie":
-            modern = modern and major < 1000 and minor < 1000
-        self.header_bytes = 20 if modern else 16
-        if self.bytes < self.header_bytes:
-            raise UserError(
-                f"has {self.bytes} bytes, expected at least the {self.header_bytes} of a header of "
-                f"version {self._version_text()}",
-                str(path),
-                "get the file again; it is cut off",
-            )
-        self.seen: int = struct.unpack("<Q" if modern else "<I", start[12 : self.header_bytes])[0]
+        self.header = header = read_header(path, flavor)
+        self.bytes = header.size
+        if self.bytes % 4:
+            raise _not_whole(self.bytes, path)
+        self.version = header.version
+        self.transposed = header.transposed
+        self.header_bytes = header.length
+        self.seen = header.seen(header.length)
 
     @property
     def floats(self) -> int:
@@ -142,15 +221,15 @@ class WeightsFile:
             raise self._too_short() if rest < self.header_bytes else self._left_over()
         if rest != self.header_bytes:
             self.note = (
-                f"version {self._version_text()} asks for a header of {self.header_bytes} bytes; the file "
-                f"comes out exactly with {rest} bytes, so these are taken for its header"
+                f"version {self.header.version_text} asks for a header of {self.header_bytes} bytes; the "
+                f"file comes out exactly with {rest} bytes, so these are taken for its header"
             )
             if not rest:
                 self.note += ", none that is, and nothing is known of its version"
                 self.version = (0, 0, 0)
                 self.transposed = False
-                self.seen = 0
             self.header_bytes = rest
+            self.seen = self.header.seen(rest)
         self._finished = True
 
     def _may_be_header(self, length: int) -> bool:
@@ -159,12 +238,9 @@ class WeightsFile:
         if length not in _HEADER_LENGTHS:
             return False
         if length == _HEADER_LENGTHS[0]:
-            return self._start[16:20] == bytes(4)
-        first: float = struct.unpack_from("<f", self._start, length)[0]
+            return self.header.start[16:20] == bytes(4)
+        first: float = struct.unpack_from("<f", self.header.start, length)[0]
         return 1e-12 < abs(first) < 1e6
-
-    def _version_text(self) -> str:
-        return ".".join(str(number) for number in self.version)
 
     def _too_short(self) -> UserError:
         have = (self.bytes - self.header_bytes) // 4
@@ -199,19 +275,25 @@ class WeightsFile:
             "give the weights that were trained with this cfg",
         )
 
-    def _read(self, taken: Taken, stored: Stored) -> Array:
+    def stored(self, taken: Taken, first: int = 0, count: int | None = None) -> Array:
+        """`count` floats of a tensor, or all behind its first ones, in the order of the file: (count,)."""
         assert self._finished, "weights are read before finish"
+        count = taken.size - first if count is None else count
         try:
             with self.path.open("rb") as file:
-                changed = _state(os.fstat(file.fileno())) != self._state
-                file.seek(self.header_bytes + 4 * taken.start)
-                values = np.fromfile(file, "<f4", taken.size)
+                changed = _state(os.fstat(file.fileno())) != self.header.state
+                file.seek(self.header_bytes + 4 * (taken.start + first))
+                values = np.fromfile(file, "<f4", count)
         except OSError as error:
             raise UserError(
                 f"cannot read the weights file any more: {error.strerror}", str(self.path), _AGAIN
             ) from None
-        if changed or values.size != taken.size:
+        if changed or values.size != count:
             raise UserError("was changed while it was read", str(self.path), _AGAIN)
+        return values
+
+    def _read(self, taken: Taken, stored: Stored) -> Array:
+        values = self.stored(taken)
         if stored == "transposed" or (stored == "by_version" and self.transposed):
             values = values.reshape(-1, taken.shape[0]).T
         return values.reshape(taken.shape)

@@ -20,7 +20,7 @@ and its formulas say. Where Darknet has no defined result, or would guess, there
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,11 @@ class Reference:
     """A network as Darknet computes it.
 
     `sections` are those of the layers, without [net]; `input_shape` is (channels, height, width);
-    `shapes` are those of the outputs, () for none; `note` is what the weights file's header gave to say.
+    `shapes` are those of the outputs, () for none; `unread` are the indices of those that no section reads;
+    `note` is what the weights file's header gave to say.
     """
+
+    name = "Darknet in NumPy"
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Reference:
         self.input_shape = plan.input_shape
         self.shapes = [step.shape for step in plan.steps]
         self.note = weights.note
+        read = {index for step in plan.steps for index in step.reads}
+        self.unread = [position for position in range(len(plan.steps)) if position not in read]
         self._where = sections[0].where()
         self._steps = plan.steps
 
@@ -92,10 +97,13 @@ class Reference:
         """The output of each section for an input (C, H, W): (C, H, W), or (n,) where it is no image."""
         return [output for _, output in self.iterate(x, dtype)]
 
-    def iterate(self, x: Array, dtype: Any = np.float32) -> Iterator[tuple[Section, Array | None]]:
+    def iterate(
+        self, x: Array, dtype: Any = np.float32, forced: Mapping[int, Array] | None = None
+    ) -> Iterator[tuple[Section, Array | None]]:
         """Each section with its output, which must not be written into.
 
-        Keeps only outputs that a later section reads. dtype is np.float32 or np.float64.
+        Keeps only outputs that a later section reads. dtype is np.float32 or np.float64. `forced` maps
+        indices of sections to values that later sections read in place of their outputs.
         """
         if tuple(x.shape) != self.input_shape:
             raise UserError(
@@ -111,7 +119,7 @@ class Reference:
             if output is not None:
                 assert output.shape == step.shape and output.dtype == dtype, (step.section, output.shape)
                 if position in last_reader:
-                    kept[position] = output
+                    kept[position] = (forced or {}).get(position, output)
             for index in step.reads:
                 if last_reader[index] == position:
                     kept.pop(index, None)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.weights import Flavor, Stored, WeightsFile
+from nnie_prep.darknet.weights import Flavor, Stored, Stream
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Blob
 
@@ -45,7 +45,7 @@ class Plan:
     `input_shape` is the network's (C, H, W), `steps` the sections before.
     """
 
-    weights: WeightsFile
+    weights: Stream
     flavor: Flavor
     bn_form: BatchNormForm
     input_shape: Shape

@@ -92,12 +92,13 @@ def _check_windows(section: Section, window: Window, shape: tuple[int, int, int]
 def _combined(x: Array, window: Window, ufunc: np.ufunc, nothing: float) -> Array:
     """The elements of each window that lie inside of x (C, H, W), combined along rows, then columns."""
     for axis in (0, 1):
-        pad = window.pad[axis]
-        shape = (*x.shape[: axis + 1], window.out[axis], *x.shape[axis + 2 :])
-        combined = np.full(shape, nothing, x.dtype)
+        extent, out = x.shape[axis + 1], window.out[axis]
+        stride, pad = window.stride[axis], window.pad[axis]
+        combined = np.full((*x.shape[: axis + 1], out, *x.shape[axis + 2 :]), nothing, x.dtype)
         before = (slice(None),) * (axis + 1)
-        for place in range(min(window.size[axis], x.shape[axis + 1] + pad)):
-            into, taken = inside(x.shape[axis + 1], window.out[axis], window.stride[axis], place - pad)
+        # The places of a window that no window has inside of x are passed over, however many they are.
+        for place in range(max(pad - (out - 1) * stride, 0), min(window.size[axis], extent + pad)):
+            into, taken = inside(extent, out, stride, place - pad)
             target = combined[(*before, into)]
             ufunc(target, x[(*before, taken)], out=target)
         x = combined
