@@ -16,7 +16,7 @@ from typing import Any
 
 from nnie_prep.blob_map import BlobMap, Fate
 from nnie_prep.errors import UserError
-from nnie_prep.outputs.made_by import Made, made_from, sha256_of
+from nnie_prep.outputs.made_by import Made, hash_of, made_from
 
 
 def describe_surgery(prototxt: Path, blob_map: BlobMap) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _beside(prototxt: Path) -> dict[str, Any] | None:
     """The description that was written together with a prototxt of ours."""
     path = prototxt.with_suffix(".json")
     made = made_from(prototxt)
-    if made is None or not path.is_file() or sha256_of(path) not in made.output_hashes():
+    if made is None or not path.is_file() or hash_of(path) not in made.output_hashes():
         return None
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
@@ -59,8 +59,8 @@ def made_by(made: Made) -> dict[str, Any]:
     return {
         "made_by": {
             "command": made.command,
-            "inputs": [{"name": name, "sha256": digest} for name, digest in made.inputs],
+            "inputs": [{"name": name, "xxh128": digest} for name, digest in made.inputs],
             "options": list(made.options),
-            "outputs": [{"name": name, "sha256": digest} for name, digest in made.outputs],
+            "outputs": [{"name": name, "xxh128": digest} for name, digest in made.outputs],
         }
     }

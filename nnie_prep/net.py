@@ -11,7 +11,7 @@ is overwritten".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +28,23 @@ class DeferredBlob:
     """Weights that are computed when they are read, so that a whole net never lies in memory.
 
     Behaves as a read-only float32 array where `numpy.asarray` is applied; every such call computes
-    anew. Args: the shape, and a function without arguments that returns an array of that shape.
+    anew. Args: the shape, a function without arguments that returns an array of that shape, and, where
+    the values can be had piecemeal, one that yields them so.
     """
 
-    def __init__(self, shape: Sequence[int], compute: Callable[[], Array]) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        compute: Callable[[], Array],
+        pieces: Callable[[], Iterator[Array]] | None = None,
+    ) -> None:
         self.shape = tuple(int(extent) for extent in shape)
         self._compute = compute
+        self._pieces = pieces
+
+    def pieces(self) -> Iterator[Array]:
+        """The values, flat and in order; each piece is valid until the next is asked for."""
+        return self._pieces() if self._pieces else iter([np.asarray(self).reshape(-1)])
 
     dtype = np.dtype(np.float32)
 

@@ -116,7 +116,8 @@ def _drop_leading_ones(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 
 def _reshape(values: Blob, shape: tuple[int, ...], where: str) -> Blob:
-    reshaped = DeferredBlob(shape, lambda: np.asarray(values).reshape(shape))
+    pieces = values.pieces if isinstance(values, DeferredBlob) else None
+    reshaped = DeferredBlob(shape, lambda: np.asarray(values).reshape(shape), pieces)
     if values.size != reshaped.size:
         raise UserError(
             f"{values.size} values stored for shape {_text(shape)}", where, "obtain the caffemodel again"

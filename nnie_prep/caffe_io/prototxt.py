@@ -16,6 +16,7 @@ from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParameter, NetState, NetStateRule
+from nnie_prep.outputs.target_checks import stat_of_input
 
 _TOKEN = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#[^\n]*|[{}<>]|\n|[A-Za-z_]\w*""")
 
@@ -52,6 +53,11 @@ def read_prototxt(path: Path) -> Net:
     state.CopyFrom(message.state)
     state.phase = TEST
     net.layers = [_lift(proto, origin) for proto, origin in protos if _is_included(proto, state, origin)]
+    for layer in net.layers:
+        if not layer.type:
+            raise UserError(
+                f"layer {layer.name!r} has no type", layer.origin, 'write type: "Convolution", say'
+            )
     if not net.layers:
         raise UserError(
             "has no layer left in the TEST phase", str(path), "check its include and exclude rules"
@@ -63,6 +69,7 @@ def read_prototxt(path: Path) -> Net:
 
 def _read_text(path: Path) -> str:
     """The text; bytes that are not UTF-8 are tolerated in comments, where they harm nobody."""
+    stat_of_input(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -88,6 +95,8 @@ def _explain(error: text_format.ParseError, path: Path) -> UserError:
     place = re.match(r"(\d+):(\d+) : (.*)", text, re.S)
     where = f"{path}:{place[1]}:{place[2]}" if place else str(path)
     text = " ".join((place[3] if place else text).split()).rstrip(".")
+    text = re.sub(r"^'.*': (?=[A-Z])", "", text)  # newer protobufs quote the whole line
+    text = text if len(text) < 200 else f"{text[:150]} ... {text[-40:]}"
     unknown = re.search(r'Message type "(\w[\w.]*)" (?:should not have|has no field named) "(\w+)"', text)
     if unknown is None or "no field" not in text:
         return UserError(text, where, "correct the text there, or just before it")
@@ -186,10 +195,17 @@ def _check_input(net: Net, path: Path) -> None:
 
 def format_prototxt(net: Net, comments: Sequence[str] | None = None) -> str:
     """The net as text, without weights; `comments` (the net's own by default) stand at its head."""
-    lines = [f"# {line}".rstrip() + "\n" for line in (net.comments if comments is None else comments)]
+    lines = [
+        f"# {_one_line(line)}".rstrip() + "\n" for line in (net.comments if comments is None else comments)
+    ]
     header: str = text_format.MessageToString(net.header, as_utf8=True)
     layers = [
         "layer {\n" + text_format.MessageToString(layer_message(layer), as_utf8=True, indent=2) + "}\n"
         for layer in net.layers
     ]
     return "".join(lines) + header + "".join(layers)
+
+
+def _one_line(comment: str) -> str:
+    # It may name a file, and such a name may hold line breaks and bytes that are not UTF-8.
+    return "".join(char if char.isprintable() or char == "\t" else "?" for char in comment)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from argparse import Namespace
+from collections.abc import Mapping
+from typing import BinaryIO
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.change import engine_of
 from nnie_prep.cli.report import Progress, shape_text, table
 from nnie_prep.errors import UserError
+from nnie_prep.net import Array
 from nnie_prep.outputs import Outputs
 from nnie_prep.proof import read_feeds, without_training
 from nnie_prep.shapes import infer_shapes
@@ -19,15 +23,14 @@ from nnie_prep.shapes import infer_shapes
 def run(options: Namespace) -> int:
     """Saves the net's outputs, or all its blobs, as arrays of an .npz under the blobs' names."""
     inputs = [options.prototxt, options.caffemodel, options.input]
-    with Outputs([options.output], inputs, force=options.force) as out:
+    with Outputs([options.output], [], inputs, force=options.force) as out:
         net = without_training(read_net(options.prototxt, options.caffemodel))
         shapes = infer_shapes(net)
         feeds = read_feeds(options.input, {name: shapes[name] for name in net.inputs()})
         names = net.outputs() if options.blobs == "outputs" else net.blob_names()
-        progress = Progress(not options.quiet and not options.json)
-        progress("running the net")
-        blobs = engine_of(options).run(net, feeds, wanted=set(names))
-        progress.done()
+        with Progress(not options.quiet and not options.json) as progress:
+            progress("running the net")
+            blobs = engine_of(options).run(net, feeds, wanted=set(names))
         missing = [name for name in names if name not in blobs]
         if missing:
             raise UserError(
@@ -36,7 +39,7 @@ def run(options: Namespace) -> int:
                 "use --engine caffe with a Caffe that has the layer",
             )
         with out.open(options.output) as file:
-            np.savez(file, **{name: blobs[name] for name in names})  # type: ignore[arg-type]
+            _save(file, {name: blobs[name] for name in names})
         out.commit()
     if options.json:
         print(json.dumps({name: list(blobs[name].shape) for name in names}, indent=2))
@@ -52,3 +55,11 @@ def run(options: Namespace) -> int:
         print(table(("blob", "shape", "min", "mean", "max"), rows))
         print(f"wrote {options.output}")
     return 0
+
+
+def _save(file: BinaryIO, blobs: Mapping[str, Array]) -> None:
+    """An .npz. (numpy.savez takes names as keywords, and a blob may be called "file".)"""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, values in blobs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)

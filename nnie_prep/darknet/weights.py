@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -47,6 +47,7 @@ Stored = Literal["plain", "transposed", "by_version"]
 # version + 8 bytes of `seen`, version + 4 bytes, version alone, nothing
 _HEADER_LENGTHS = (20, 16, 12, 0)
 
+_PIECE = 1 << 18  # floats
 _AGAIN = "run the command again"
 
 
@@ -211,7 +212,8 @@ class WeightsFile:
         taken = Taken(section, what, tuple(int(extent) for extent in shape), self.floats)
         assert all(extent > 0 for extent in taken.shape), taken
         self.taken.append(taken)
-        return DeferredBlob(taken.shape, lambda: self._read(taken, stored))
+        in_order = (lambda: self._pieces(taken)) if stored == "plain" else None
+        return DeferredBlob(taken.shape, lambda: self._read(taken, stored), in_order)
 
     def finish(self) -> None:
         """Settles where the numbers begin. UserError: fewer or more floats than were taken."""
@@ -291,6 +293,10 @@ class WeightsFile:
         if changed or values.size != count:
             raise UserError("was changed while it was read", str(self.path), _AGAIN)
         return values
+
+    def _pieces(self, taken: Taken) -> Iterator[Array]:
+        for first in range(0, taken.size, _PIECE):
+            yield self.stored(taken, first, min(_PIECE, taken.size - first))
 
     def _read(self, taken: Taken, stored: Stored) -> Array:
         values = self.stored(taken)

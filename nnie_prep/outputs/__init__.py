@@ -34,7 +34,7 @@ from typing import BinaryIO
 
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.hashing_writer import Background, HashingWriter
-from nnie_prep.outputs.made_by import Made, head_comment, made_from, sha256_of, why_mixed
+from nnie_prep.outputs.made_by import Made, hash_of, head_comment, made_from, why_mixed
 from nnie_prep.outputs.target_checks import check_distinct, check_target, check_unchanged, stat_of_input
 from nnie_prep.outputs.temporaries import (
     Temporary,
@@ -48,7 +48,7 @@ from nnie_prep.outputs.temporaries import (
     set_mode,
 )
 
-__all__ = ["Made", "Outputs", "head_comment", "made_from", "sha256_of", "why_mixed"]
+__all__ = ["Made", "Outputs", "head_comment", "made_from", "hash_of", "why_mixed"]
 
 _BUFFER = 1 << 20
 
@@ -79,7 +79,7 @@ class Outputs:
         self._force = force
         self._files = [Temporary(target) for target in targets]
         self._witnesses: list[Path] = []  # leftovers that vouch for an existing target
-        self._hashes = Background(lambda: tuple((path.name, sha256_of(path)) for path in self._inputs))
+        self._hashes = Background(lambda: tuple((path.name, hash_of(path)) for path in self._inputs))
 
     def __enter__(self) -> Outputs:
         read = {path: stat_of_input(path) for path in [*self._inputs, *self._also_read]}
@@ -113,7 +113,7 @@ class Outputs:
         self._close()
 
     def input_hashes(self) -> tuple[tuple[str, str], ...]:
-        """(name, SHA-256) of each input, hashed in the background since the context was entered."""
+        """(name, XXH128) of each input, hashed in the background since the context was entered."""
         return self._hashes.result()
 
     def open(self, target: Path) -> BinaryIO:
@@ -133,16 +133,16 @@ class Outputs:
         """Where a target's content lies until the commit, to be read, never written."""
         return self._file(target).path
 
-    def sha256(self, target: Path) -> str:
-        """SHA-256 of what was written, once its file is closed."""
+    def hash(self, target: Path) -> str:
+        """XXH128 of what was written, once its file is closed."""
         writer = self._file(target).writer
         assert writer and writer.closed, f"{target} is not written yet"
-        return writer.sha256()
+        return writer.hash()
 
     def made(self, command: str, options: Sequence[str] = ()) -> Made:
         """What a file written now is to say of the run: its inputs, and the outputs written before."""
         written = [file.target for file in self._files if file.writer and file.writer.closed]
-        outputs = [(target.name, self.sha256(target)) for target in written]
+        outputs = [(target.name, self.hash(target)) for target in written]
         return Made(command, self.input_hashes(), tuple(options), tuple(outputs))
 
     def commit(self) -> None:
@@ -180,7 +180,7 @@ class Outputs:
                 vouched.update(dict.fromkeys(made.output_hashes(), path))
         for target in existing:
             if target != last:
-                witness = vouched.get(sha256_of(target))
+                witness = vouched.get(hash_of(target))
                 if witness is None:
                     raise _stranger(target, "nothing shows that nnie_prep made it from these inputs")
                 if witness != last:

@@ -1,14 +1,17 @@
 """What made a file: the comment at the head of a written prototxt, composed and read back.
 
     # nnie_prep 0.1.0 darknet2caffe
-    # input: yolov3-tiny.cfg sha256:<64 hex>
-    # input: yolov3-tiny.weights sha256:<64 hex>
+    # input: yolov3-tiny.cfg xxh128:<32 hex>
+    # input: yolov3-tiny.weights xxh128:<32 hex>
     # option: --target nnie
-    # output: yolov3-tiny.caffemodel sha256:<64 hex>
-    # output: yolov3-tiny.json sha256:<64 hex>
-    # text below: sha256:<64 hex>
+    # output: yolov3-tiny.caffemodel xxh128:<32 hex>
+    # output: yolov3-tiny.json xxh128:<32 hex>
+    # text below: xxh128:<32 hex>
     <empty line>
     name: "yolov3-tiny" ...
+
+XXH128 tells files apart; it is no proof against forgery. It costs a tenth of what SHA-256 does, which
+on a model of 248 MB would take longer than writing it.
 
 The prototxt is written last and so vouches for the files that were written before it: those have no
 room for a note of their own. The hash of the text below tells a file that was edited by hand,
@@ -17,22 +20,24 @@ or cut short, from one that is as it was written.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import xxhash
 
 from nnie_prep.errors import UserError
 
 _CHUNK = 1 << 20
 _HEAD_LIMIT = 1 << 16  # bytes; a longer head is none of ours
-_NAMED_HASH = re.compile(r"# (input|output): (.*) sha256:([0-9a-f]{64})")
-_BODY_HASH = re.compile(r"# text below: sha256:([0-9a-f]{64})")
+_NAMED_HASH = re.compile(r"# (input|output): (.*) xxh128:([0-9a-f]{32})")
+_BODY_HASH = re.compile(r"# text below: xxh128:([0-9a-f]{32})")
 
 
 @dataclass(frozen=True)
 class Made:
-    """How a set of files was made. Hashes are SHA-256 in hexadecimal; names have no folder.
+    """How a set of files was made. Hashes are XXH128 in hexadecimal, as `xxhsum -H2` prints them; names
+    have no folder.
 
     Args:
         command: "nnie_prep 0.1.0 darknet2caffe".
@@ -55,9 +60,9 @@ class Made:
         return [digest for _, digest in self.outputs]
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal. UserError if it cannot be read."""
-    digest = hashlib.sha256()
+def hash_of(path: Path) -> str:
+    """XXH128 of a file's content, in hexadecimal. UserError if it cannot be read."""
+    digest = xxhash.xxh3_128()
     buffer = memoryview(bytearray(_CHUNK))
     try:
         with path.open("rb", buffering=0) as file:
@@ -71,10 +76,10 @@ def sha256_of(path: Path) -> str:
 def head_comment(made: Made, body: bytes) -> bytes:
     """The comment to write before `body`, its closing empty line included."""
     lines = [f"# {made.command}"]
-    lines += [f"# input: {_one_line(name)} sha256:{digest}" for name, digest in made.inputs]
+    lines += [f"# input: {_one_line(name)} xxh128:{digest}" for name, digest in made.inputs]
     lines += [f"# option: {_one_line(option)}" for option in made.options]
-    lines += [f"# output: {_one_line(name)} sha256:{digest}" for name, digest in made.outputs]
-    lines.append(f"# text below: sha256:{hashlib.sha256(body).hexdigest()}")
+    lines += [f"# output: {_one_line(name)} xxh128:{digest}" for name, digest in made.outputs]
+    lines.append(f"# text below: xxh128:{xxhash.xxh3_128(body).hexdigest()}")
     return "".join(line + "\n" for line in [*lines, ""]).encode()
 
 
@@ -93,7 +98,7 @@ def made_from(path: Path) -> Made | None:
             head, _, body = start.partition(b"\n\n")
             if not head.startswith(b"# nnie_prep "):
                 return None
-            digest = hashlib.sha256(body)
+            digest = xxhash.xxh3_128(body)
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
@@ -112,7 +117,7 @@ def made_from(path: Path) -> Made | None:
 def why_mixed(prototxt: Path, caffemodel: Path) -> str:
     """Why the two are not from one run, or "" if they are or if the prototxt's head does not say."""
     made = made_from(prototxt)
-    if made is None or not made.outputs or sha256_of(caffemodel) in made.output_hashes():
+    if made is None or not made.outputs or hash_of(caffemodel) in made.output_hashes():
         return ""
     names = ", ".join(name for name, _ in made.outputs)
     return f"{caffemodel} is not the file that {prototxt} was written with ({names}): its content differs"

@@ -6,13 +6,14 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnie_prep.errors import UserError
-from nnie_prep.outputs import Made, head_comment, made_from, sha256_of, why_mixed
+from nnie_prep.outputs import Made, hash_of, head_comment, made_from, why_mixed
 
-HASH = st.binary(max_size=9).map(lambda content: hashlib.sha256(content).hexdigest())
+HASH = st.binary(max_size=9).map(lambda content: xxhash.xxh3_128(content).hexdigest())
 NAMED = st.lists(st.tuples(st.text(), HASH), max_size=4).map(tuple)
 MADE = st.builds(
     Made,
@@ -82,7 +83,7 @@ def test_what_has_no_head_of_ours_says_nothing(tmp_path: Path, content: bytes) -
 
 def test_a_head_cut_short_names_only_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "x.prototxt"
-    a, b = (hashlib.sha256(name).hexdigest() for name in (b"a", b"b"))
+    a, b = (xxhash.xxh3_128(name).hexdigest() for name in (b"a", b"b"))
     head = head_comment(Made("nnie_prep 1 x", (("x.cfg", a),), (), (("x.caffemodel", b),)), b"text")
     for end in range(len(head)):
         path.write_bytes(head[:end])
@@ -95,7 +96,7 @@ def test_a_head_cut_short_names_only_whole_lines(tmp_path: Path) -> None:
 def test_a_mixed_pair_is_told_by_the_recorded_hash(tmp_path: Path) -> None:
     prototxt, caffemodel = tmp_path / "x.prototxt", tmp_path / "x.caffemodel"
     caffemodel.write_bytes(b"weights")
-    made = Made("nnie_prep 1 x", (), (), (("x.caffemodel", hashlib.sha256(b"weights").hexdigest()),))
+    made = Made("nnie_prep 1 x", (), (), (("x.caffemodel", xxhash.xxh3_128(b"weights").hexdigest()),))
     prototxt.write_bytes(head_comment(made, b"text") + b"text")
     assert why_mixed(prototxt, caffemodel) == ""
     caffemodel.write_bytes(b"Weights")
@@ -110,11 +111,11 @@ def test_hashes_agree_with_hashlib_across_chunks(tmp_path: Path) -> None:
     for size in (0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_333_333):
         content = hashlib.shake_128(b"x").digest(size)
         path.write_bytes(content)
-        assert sha256_of(path) == hashlib.sha256(content).hexdigest()
+        assert hash_of(path) == xxhash.xxh3_128(content).hexdigest()
 
 
 def test_what_cannot_be_read_is_the_users_to_repair(tmp_path: Path) -> None:
-    for read in (sha256_of, made_from):
+    for read in (hash_of, made_from):
         with pytest.raises(UserError, match="cannot be read: No such file") as caught:
             read(tmp_path / "absent")
         assert caught.value.where == str(tmp_path / "absent")
