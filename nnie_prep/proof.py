@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from nnie_prep.verify import TOLERANCE, Verdict, compare
 
 if TYPE_CHECKING:
     from nnie_prep.darknet import DarknetLayer
+    from nnie_prep.darknet.cfg import Section
     from nnie_prep.darknet.reference import Reference
 
 Progress = Callable[[str], None]
@@ -77,7 +80,13 @@ def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str,
     shapes = infer_shapes(net)
     wanted = {name: shapes[name] for name in net.inputs()}
     if not wanted:
-        raise UserError("has no input", net.source, "add `input:` and `input_shape {{ .. }}` to the prototxt")
+        raise UserError("has no input", net.source, "add `input:` and `input_shape { .. }` to the prototxt")
+    return _drawn(wanted, options, low, high)
+
+
+def _drawn(
+    wanted: Mapping[str, tuple[int, ...]], options: Options, low: float, high: float
+) -> dict[str, Array]:
     if options.input is not None:
         return read_feeds(options.input, wanted)
     random = np.random.default_rng(options.seed)
@@ -86,36 +95,53 @@ def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str,
 
 def read_feeds(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     """Inputs from a file. A missing batch axis is added; any other difference in shape but that of
-    the batch, height and width raises UserError."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            arrays = dict(loaded) if hasattr(loaded, "files") else {next(iter(wanted)): loaded}
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
-    except (ValueError, EOFError) as error:
+    the batch, height and width raises UserError, and so do values that are no finite numbers."""
+    arrays = _load_arrays(path, next(iter(wanted)))
+    if arrays.keys() != wanted.keys():
         raise UserError(
-            f"is not a .npy or .npz file of numbers ({error})", str(path), "save it with numpy.save"
-        ) from None
-    missing, unknown = (
-        [name for name in wanted if name not in arrays],
-        [name for name in arrays if name not in wanted],
-    )
-    if missing or unknown:
-        raise UserError(
-            f"holds {', '.join(arrays)}, and the net's inputs are {', '.join(wanted)}",
+            f"holds {', '.join(arrays) or 'nothing'}, and the net's inputs are {', '.join(wanted)}",
             str(path),
             "save one array per input with numpy.savez(path, name=array)",
         )
     feeds = {}
     for name, shape in wanted.items():
-        array = np.asarray(arrays[name], dtype=np.float32)
+        array = arrays[name]
+        if array.dtype.kind not in "fiub":
+            raise UserError(
+                f"input {name!r} is of type {array.dtype}", str(path), "save float32 or integer numbers"
+            )
         if array.ndim == len(shape) - 1:
             array = array[np.newaxis]
-        if array.ndim != len(shape) or (len(shape) > 1 and array.shape[1] != shape[1]) or array.size == 0:
-            raise UserError(f"input {name!r} has shape {array.shape}, and the net wants {shape}", str(path))
-        feeds[name] = array
+        if array.ndim != len(shape) or array.shape[1:2] != shape[1:2] or array.size == 0:
+            raise UserError(
+                f"input {name!r} has shape {arrays[name].shape}, and the net wants {shape}",
+                str(path),
+                "save an array of that shape, or of another height and width",
+            )
+        feeds[name] = array.astype(np.float32)
+        if not np.isfinite(feeds[name]).all():
+            raise UserError(
+                f"input {name!r} holds values that are not finite in float32",
+                str(path),
+                "replace infinities and NaN",
+            )
     return feeds
+
+
+def _load_arrays(path: Path, name: str) -> dict[str, Array]:
+    """The arrays of an .npz, or the one of an .npy under the given name."""
+    hint = "save it with numpy.save or numpy.savez"
+    try:
+        with path.open("rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                raise UserError("is not a .npy or .npz file", str(path), hint)
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
+            return {name: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+    except (ValueError, EOFError, BadZipFile, ZlibError, MemoryError) as error:
+        raise UserError(f"is damaged, or holds no numbers ({error})", str(path), hint) from None
 
 
 def prove_surgery(
@@ -134,7 +160,7 @@ def prove_surgery(
     progress("measuring its rounding noise")
     precise = numpy_engine.forward(first, feeds, dtype=np.float64)
     progress("running the result")
-    return compare(
+    verdict = compare(
         _in_order(reference, first.blob_names()),
         precise,
         fates,
@@ -143,6 +169,23 @@ def prove_surgery(
         tolerance=options.tolerance,
         engine=options.engine.name,
     )
+    if options.input is None:  # else the user decides what shapes both are fed with
+        _compare_inputs(verdict, infer_shapes(first), infer_shapes(second), list(feeds))
+    return verdict
+
+
+def _compare_inputs(
+    verdict: Verdict,
+    ours: Mapping[str, tuple[int, ...]],
+    theirs: Mapping[str, tuple[int, ...]],
+    names: Sequence[str],
+) -> None:
+    """Both nets must declare the same; the engines take what they are fed with."""
+    for name in names:
+        if ours[name] != theirs[name]:
+            declared = ["x".join(map(str, shapes[name])) for shapes in (ours, theirs)]
+            verdict.reasons.append(f"input {name} is {declared[0]} in A and {declared[1]} in B")
+            verdict.answer = "differs"
 
 
 def _in_order(values: Mapping[str, Array], names: list[str]) -> dict[str, Array]:
@@ -156,13 +199,23 @@ def _input_range(net: Net) -> tuple[float, float]:
         if layer.proto.HasField("transform_param"):
             mean = float(np.mean(transform.mean_value)) if transform.mean_value else 0.0
             mean = 128.0 if transform.mean_file else mean
-            return (0.0 - mean) * transform.scale, (255.0 - mean) * transform.scale
+            low, high = sorted(((0.0 - mean) * transform.scale, (255.0 - mean) * transform.scale))
+            return low, high
     return -128.0, 128.0
+
+
+class Judge(Protocol):
+    """Who computes what Darknet computes: darknet.reference.Reference, or darknet.opencv.OpenCV."""
+
+    name: str
+
+    def iterate(self, x: Array, dtype: Any = np.float32) -> Iterator[tuple[Section, Array | None]]:
+        """Each section of the cfg with its output, in np.float32 or, for its rounding noise, np.float64."""
 
 
 def prove_conversion(
     layers: Sequence[DarknetLayer],
-    judge: Reference,
+    judge: Judge,
     b: Net,
     blob_map: BlobMap,
     options: Options,
@@ -186,14 +239,14 @@ def prove_conversion(
         values = (value for _, value in judge.iterate(pictures[0], dtype))
         return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
-    progress("running Darknet's layers in NumPy")
+    progress(f"running {judge.name}")
     expected = outputs(np.float32)
-    progress("measuring their rounding noise")
+    progress("measuring the rounding noise")
     precise = outputs(np.float64)
     progress("running the result")
     fates = [blob_map.joined(layer.blobs) if layer.blobs else Fate((), layer.none) for layer in layers]
     unread = set(b.outputs())
-    return compare(
+    verdict = compare(
         expected,
         precise,
         dict(zip(names, fates, strict=True)),
@@ -201,4 +254,45 @@ def prove_conversion(
         outputs=[name for name, fate in zip(names, fates, strict=True) if unread.intersection(fate.blobs)],
         tolerance=options.tolerance,
         engine=options.engine.name,
+    )
+    verdict.judge = judge.name
+    return verdict
+
+
+def prove_darknet(
+    a: Reference, b: Reference, options: Options, progress: Progress = lambda text: None
+) -> Verdict:
+    """Compares two Darknet networks with the same sections and other weights, both in the NumPy Darknet.
+
+    The blobs are the sections' outputs, named "<index> <section>".
+    """
+    feeds = _drawn({"data": (1, *a.input_shape)}, options, 0.0, 1.0)
+    if len(feeds["data"]) != 1:
+        raise UserError(
+            f"holds {len(feeds['data'])} pictures", str(options.input), "give one: Darknet is run on one"
+        )
+    names = [f"{section.index} {section.type}" for section in a.sections]
+
+    def outputs(darknet: Reference, dtype: type, forced: Mapping[str, Array]) -> dict[str, Array]:
+        values = darknet.iterate(
+            feeds["data"][0],
+            dtype,
+            {index: forced[name] for index, name in enumerate(names) if name in forced},
+        )
+        return {name: value for name, (_, value) in zip(names, values, strict=True) if value is not None}
+
+    progress("running the source")
+    expected = outputs(a, np.float32, {})
+    progress("measuring its rounding noise")
+    precise = outputs(a, np.float64, {})
+    progress("running the result")
+    gone = Fate((), "has no output in Darknet")
+    return compare(
+        expected,
+        precise,
+        {name: Fate((name,)) if name in expected else gone for name in names},
+        lambda forced: outputs(b, np.float32, forced),
+        outputs=[names[index] for index in a.unread],
+        tolerance=options.tolerance,
+        engine="NumPy Darknet",
     )

@@ -7,9 +7,10 @@ Reference A (a Caffe net before surgery, or a Darknet network) and result B see 
     end to end   B runs from the input alone; judged against A's own rounding noise, which is A in
                  float32 against A in float64
 
-An error is max|a - b| / s with the scale s = max(std, 1e-3 max|x|, 1e-12) of A's blob. A blob that
-is not finite or is constant has no scale and proves nothing. Every blob of A must be matched, or
-its absence accounted for by the pass that caused it; one that is neither makes the proof fail.
+An error is max|a - b| / s with the scale s = max(std, 1e-3 max|x|, 1e-12) of A's blob, or |x| where
+the blob is one value. A blob that is not finite or is constant has no scale and proves nothing.
+Every blob of A must be matched, or its absence accounted for by the pass that caused it; one that
+is neither makes the proof fail.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Verdict:
     answer: str = "equal"
     tolerance: float = TOLERANCE
     engine: str = "numpy"
+    judge: str = ""  # who computed A where that is not the engine
 
     @property
     def passed(self) -> bool:
@@ -72,8 +74,8 @@ class Verdict:
         return [result for result in self.results if not result.problem]
 
     def first_divergence(self) -> BlobResult | None:
-        """The first blob in execution order whose error is over its limit."""
-        return next((one for one in self.compared() if one.fails(self.tolerance)), None)
+        """The first blob in execution order whose error is over its limit, or that has another shape."""
+        return next((one for one in self.results if one.fails(self.tolerance)), None)
 
     def worst(self, kind: str) -> BlobResult | None:
         """The compared blob with the largest "segment" or "end_to_end" error."""
@@ -81,9 +83,9 @@ class Verdict:
         return max(found, key=lambda one: float(getattr(one, kind)), default=None)
 
     def smallest_tolerance(self) -> float:
-        """The smallest `--tolerance` that passes."""
+        """The smallest `--tolerance` that passes; infinite where shapes differ."""
         needed = [0.0]
-        for one in self.compared():
+        for one in self.results:
             needed.append(one.segment or 0.0)
             if (one.end_to_end or 0.0) > NOISE_FACTOR * one.noise:
                 needed.append(one.end_to_end or 0.0)
@@ -95,11 +97,9 @@ def scale_of(values: Array) -> float:
     if values.size == 0 or not np.isfinite(values).all():
         return 0.0
     largest = float(np.abs(values).max())
-    deviation = float(values.std(dtype=np.float64))
     # One value has no deviation; it proves something all the same.
-    if deviation == 0.0 and (values.size > 1 or largest == 0.0):
-        return 0.0
-    return max(deviation, 1e-3 * largest, 1e-12)
+    deviation = float(values.std(dtype=np.float64)) if values.size > 1 else largest
+    return max(deviation, 1e-3 * largest, 1e-12) if deviation else 0.0
 
 
 def compare(
@@ -168,13 +168,17 @@ def _measure(
     if not np.isfinite(expected).all():
         result.problem = "is not finite, which proves nothing"
         return
-    if not scale_of(expected) and np.array_equal(expected, _joined(ours, result.blobs, expected.shape)):
-        result.problem = CONSTANT
-        return
     if precise is not None:
         result.noise, _ = _error(expected, precise.reshape(expected.shape))
+    if not np.isfinite(result.noise):
+        result.problem = "is not finite in float64, which proves nothing"
+        return
     result.limit = max(tolerance, NOISE_FACTOR * result.noise)
-    result.end_to_end, result.worst = _error(expected, _joined(ours, result.blobs, expected.shape))
+    error, worst = _error(expected, _joined(ours, result.blobs, expected.shape))
+    if not scale_of(expected) and error <= result.limit:
+        result.problem = CONSTANT
+    else:
+        result.end_to_end, result.worst = error, worst
 
 
 def _error(expected: Array, found: Array) -> tuple[float, tuple[int, ...]]:
@@ -210,23 +214,19 @@ def _judge(verdict: Verdict) -> None:
     compared = verdict.compared()
     first = verdict.first_divergence()
     if first is not None:
-        verdict.reasons.append(f"blob {first.name} is the first that differs")
-    for result in verdict.results:
-        if result.end_to_end == float("inf") and result.problem:
-            verdict.reasons.append(f"blob {result.name} {result.problem}")
+        verdict.reasons.append(f"blob {first.name} {first.problem or 'is the first that differs'}")
     if not verdict.results:
         verdict.reasons.append("the two nets have no blob in common")
     if verdict.reasons:
         verdict.answer = "differs"
         return
-    outputs = [result for result in verdict.results if result.is_output]
     unproven = [result for result in verdict.results if result.problem not in ("", CONSTANT)]
     if unproven:
         verdict.reasons.append(
             f"{len(unproven)} blob(s) were not compared: {unproven[0].name} {unproven[0].problem}"
         )
-    if outputs and not any(result in compared for result in outputs):
-        verdict.reasons.append(f"no output proves anything: {outputs[0].name} {outputs[0].problem}")
+    if not any(result.is_output for result in compared):
+        verdict.reasons.append("no output was compared, or none proves anything")
     if not compared:
         verdict.reasons.append("no blob proves anything")
     if verdict.reasons:

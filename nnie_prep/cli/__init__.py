@@ -2,15 +2,20 @@
 
 parser.py    every command's arguments, without a heavy import, so that --help is instant
 change.py    darknet2caffe, merge-bn, add-bias, strip, prepare: read, change, prove, write
+fold.py      fold-darknet
 compare.py   verify
 forward.py   run
+detect.py    detect
+inspect.py   inspect
 show.py      show, passes
 report.py    what people read: tables, verdicts, progress
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -24,24 +29,52 @@ from nnie_prep.errors import UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. A user's mistake is one line on stderr."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` wants it
+            signal.signal(number, _terminate)
+    output = io.StringIO()
     try:
-        module = importlib.import_module(f"nnie_prep.cli.{options.module}")
-        code: int = getattr(module, options.function)(options)
-        sys.stdout.flush()
+        with contextlib.redirect_stdout(output):
+            code = _run(options.module, options.function, options)
+        _print(output.getvalue())
     except UserError as error:
         print(f"nnie_prep: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # The reader of our output went away, `| head` say; nobody is left to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
+    except MemoryError as error:
+        hint = "; --no-verify needs much less" if hasattr(options, "no_verify") else ""
+        print(f"nnie_prep: error: not enough memory: {error or 'none is left'}{hint}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
         print("nnie_prep: interrupted, nothing was written", file=sys.stderr)
-        return 130
+        return 128 + int(*error.args or (signal.SIGINT,))
     return code
 
 
+def _run(module: str, function: str, options: object) -> int:
+    """Imports and calls what runs the command."""
+    run = getattr(importlib.import_module(f"nnie_prep.cli.{module}"), function)
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # what is not finite fails the proof, which names the blob
+        code: int = run(options)
+    return code
+
+
+def _print(text: str) -> None:
+    """Prints what a command has to say, when it is done: no reader can make it fail halfway."""
+    if sys.stdout is None:  # closed by `>&-`
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more when it exits, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # after `| head` nobody is left to be told
+            raise UserError(f"cannot be written to: {error.strerror}", "standard output") from None
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack, so that temporary files are removed."""
-    raise KeyboardInterrupt
+    """Unwinds the stack, so that temporary files are removed."""
+    raise KeyboardInterrupt(number)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nnie_prep import __version__, passes
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
-from nnie_prep.cli.report import Progress, megabytes, table, verdict_json, verdict_text
+from nnie_prep.cli.report import Progress, count_text, few, size_text, table, verdict_json, verdict_text
 from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import describe_surgery, made_by
 from nnie_prep.errors import UserError
@@ -32,7 +32,7 @@ from nnie_prep.passes.insert_bias import insert_bias
 from nnie_prep.show import layer_figures, totals
 
 if TYPE_CHECKING:
-    from nnie_prep.proof import Engine, Options
+    from nnie_prep.proof import Engine, Judge, Options
     from nnie_prep.verify import Verdict
 
 _MERGE = (drop_training, drop_identity, insert_bias, fold_batchnorm, fold_scale)
@@ -58,7 +58,7 @@ def prepare(options: Namespace) -> int:
     """Everything, from a Darknet or a Caffe pair."""
     if len(options.inputs) != 2:
         raise UserError(
-            f"{len(options.inputs)} file(s) given",
+            f"{count_text(len(options.inputs), 'file')} given",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
         )
     kinds = {path.suffix.lower(): path for path in options.inputs}
@@ -71,16 +71,28 @@ def prepare(options: Namespace) -> int:
             f"cannot tell what {' and '.join(path.name for path in options.inputs)} are",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
         )
-    stem = inputs[0].with_suffix("")
-    if not is_darknet:
-        stem = stem.with_name(stem.name + "_nnie")
-    prototxt, caffemodel = _named(options.output or str(stem))
+    if not is_darknet and (odd := _darknet_options(options)):
+        raise UserError(
+            f"{' '.join(odd)} is about Darknet networks, and this is a Caffe net",
+            str(inputs[0]),
+            "leave it out",
+        )
+    stem = _beside(inputs[0], "" if is_darknet else "_nnie")
+    prototxt, caffemodel = _named(str(stem) if options.output is None else options.output)
     return _change(Job(options, inputs, passes.PASSES, prototxt, caffemodel, is_darknet))
+
+
+def _darknet_options(options: Namespace) -> list[str]:
+    """What the user asked for that only a Darknet network can have, as it is typed."""
+    defaults = {"flavor": "alexeyab", "bn_form": "standard", "against": "numpy"}
+    given = {name: getattr(options, name, default) for name, default in defaults.items()}
+    return [f"--{name.replace('_', '-')} {given[name]}" for name in defaults if given[name] != defaults[name]]
 
 
 def darknet2caffe(options: Namespace) -> int:
     """Conversion alone, or with the folding."""
-    prototxt, caffemodel = _named(options.output or str(options.cfg.with_suffix("")))
+    stem = str(_beside(options.cfg, "")) if options.output is None else options.output
+    prototxt, caffemodel = _named(stem)
     chosen = _MERGE if options.merge_bn else ()
     return _change(Job(options, [options.cfg, options.weights], chosen, prototxt, caffemodel, True))
 
@@ -91,7 +103,8 @@ def merge_bn(options: Namespace) -> int:
         given = [value for value in (getattr(options, name), getattr(options, other)) if value is not None]
         if len(given) != 1:
             raise UserError(
-                f"{name} given {len(given)} times", hint="give PROTOTXT CAFFEMODEL, or --model and --weights"
+                f"{name.upper()} is {'given twice' if given else 'missing'}",
+                hint="give PROTOTXT CAFFEMODEL, or --model and --weights",
             )
         setattr(options, name, given[0])
     return _surgery(options, _MERGE, "_inference", options.output_model, options.output_weights)
@@ -115,23 +128,30 @@ def _surgery(
     caffemodel: Path | None = None,
 ) -> int:
     """Changes a Caffe pair; each output is named after its own input unless the user names it."""
-    if options.output and (prototxt or caffemodel):
+    if options.output is not None and (prototxt or caffemodel):
         raise UserError(
             "-o and --output_model or --output_weights name the same files", hint="give one of them"
         )
     inputs = [options.prototxt, options.caffemodel]
-    if options.output:
+    if options.output is not None:
         prototxt, caffemodel = _named(options.output)
-    for_input = [path.with_name(path.stem + suffix + path.suffix) for path in inputs]
+    for_input = [_beside(path, suffix + path.suffix) for path in inputs]
     return _change(Job(options, inputs, chosen, prototxt or for_input[0], caffemodel or for_input[1]))
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """The input's own name with another ending."""
+    if path.name in ("", ".."):
+        raise UserError("is a folder", str(path), "give a file")
+    return path.with_name(path.stem + ending)
 
 
 def _named(stem: str) -> tuple[Path, Path]:
     """STEM.prototxt and STEM.caffemodel; a stem that already ends in a suffix of ours loses it."""
     for suffix in (".prototxt", ".caffemodel", ".json"):
         stem = stem.removesuffix(suffix)
-    if not stem or stem.endswith("/"):
-        raise UserError(f"-o {stem!r} names a folder", hint="give a name for the files, like out/yolov3-tiny")
+    if stem.rpartition("/")[2] in ("", ".", ".."):
+        raise UserError("names no file", f"-o {stem!r}", "give a name for the files, like out/yolov3-tiny")
     return Path(stem + ".prototxt"), Path(stem + ".caffemodel")
 
 
@@ -145,6 +165,7 @@ class Outcome:
     before: Net
     after: Net
     warnings: list[str]
+    floats: int = 0  # of a Darknet weights file, which is used to the last
     notes: dict[str, list[Note]] = field(default_factory=dict)
     verdict: Verdict | None = None
 
@@ -160,8 +181,10 @@ def _change(job: Job) -> int:
         )
     targets = [job.caffemodel, job.json, job.prototxt]
     also_read = [options.input] if options.input else []
-    progress = Progress(not options.quiet and not options.json)
-    with Outputs(targets, job.inputs, also_read, force=options.force) as out:
+    with (
+        Outputs(targets, job.inputs, also_read, force=options.force) as out,
+        Progress(not options.quiet and not options.json) as progress,
+    ):
         progress("reading")
         outcome, conversion = _read(job)
         if options.strict and outcome.warnings:
@@ -176,7 +199,6 @@ def _change(job: Job) -> int:
         if not options.no_verify:
             written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
             outcome.verdict = _prove(job, outcome.before, conversion, written, blob_map, progress)
-        progress.done()
         passed = outcome.verdict is None or outcome.verdict.passed
         if passed:
             out.commit()
@@ -199,19 +221,36 @@ def _prove(
     if conversion is None:
         fates = {name: blob_map[name] for name in blob_map.names()}
         return prove_surgery(before, written, fates, options, progress)
+    return prove_conversion(conversion.layers, _judge(job), written, blob_map, options, progress)
+
+
+def _judge(job: Job) -> Judge:
+    """Who says what Darknet computes."""
+    if job.options.against == "opencv":
+        from nnie_prep.darknet import opencv
+
+        if (job.options.flavor, job.options.bn_form) != ("alexeyab", "standard"):
+            raise UserError(
+                "OpenCV knows neither --flavor nor --bn-form",
+                str(job.inputs[0]),
+                "leave out --against opencv",
+            )
+        return opencv.load(job.inputs[0], job.inputs[1])
     from nnie_prep.darknet import reference
 
-    judge = reference.load(job.inputs[0], job.inputs[1])
-    return prove_conversion(conversion.layers, judge, written, blob_map, options, progress)
+    return reference.load(job.inputs[0], job.inputs[1], job.options.flavor, job.options.bn_form)
 
 
 def _read(job: Job) -> tuple[Outcome, Conversion | None]:
     """The source, a copy of it to be changed, and for Darknet how it was converted."""
     if job.is_darknet:
-        conversion = convert(job.inputs[0], job.inputs[1], target=job.options.target)
-        return Outcome(
-            conversion.net, conversion.net.copy(), conversion.warnings + conversion.notes
-        ), conversion
+        cfg, weights = job.inputs
+        options = job.options
+        conversion = convert(
+            cfg, weights, target=options.target, flavor=options.flavor, bn_form=options.bn_form
+        )
+        told = conversion.warnings + conversion.notes
+        return Outcome(conversion.net, conversion.net.copy(), told, conversion.floats), conversion
     warnings: list[str] = []
     net = read_net(job.inputs[0], job.inputs[1], warnings)
     return Outcome(net, net.copy(), warnings), None
@@ -239,6 +278,7 @@ def _write(
 def _influences(options: Namespace) -> tuple[str, ...]:
     """The options that change the bytes of the result."""
     found = [f"--target {options.target}"] if hasattr(options, "target") else []
+    found += [option for option in _darknet_options(options) if not option.startswith("--against")]
     found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
     return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])
 
@@ -252,15 +292,15 @@ def _report(job: Job, outcome: Outcome, passed: bool) -> None:
     if options.json:
         print(json.dumps(_report_json(job, outcome, passed, before, after), indent=2))
         return
-    for warning in outcome.warnings:
-        print(f"nnie_prep: warning: {warning}", file=sys.stderr)
     if options.quiet:
         return
+    for warning in outcome.warnings:
+        print(f"nnie_prep: warning: {warning}", file=sys.stderr)
     lines = [f"{options.command} {' '.join(path.name for path in job.inputs)}"]
+    if outcome.floats:
+        lines.append(f"{outcome.floats:,} of {outcome.floats:,} floats of {job.inputs[1].name} used")
     if outcome.notes:
-        lines += ["", table(("pass", "changes", "declined", ""), _pass_rows(outcome.notes))]
-        if options.verbose:
-            lines += [f"  {note.layer}: {note.text}" for found in outcome.notes.values() for note in found]
+        lines += ["", *_passes_text(outcome.notes, options.verbose)]
     lines += ["", table(("", "before", "after"), _figure_rows(outcome, before, after)), ""]
     if outcome.verdict is None:
         lines.append("NOT VERIFIED: --no-verify was given")
@@ -268,25 +308,20 @@ def _report(job: Job, outcome: Outcome, passed: bool) -> None:
         lines.append(verdict_text(outcome.verdict, options.verbose))
     lines.append("")
     if passed:
-        sizes = (
-            f"{path} ({megabytes(path.stat().st_size)})" for path in (job.caffemodel, job.json, job.prototxt)
-        )
-        lines.append(f"wrote {', '.join(sizes)}")
+        written = (job.prototxt, job.caffemodel, job.json)
+        lines += [f"wrote {path} ({size_text(path.stat().st_size)})" for path in written]
     else:
         lines.append("nothing was written; --no-verify writes the result unproven")
     print("\n".join(lines))
 
 
-def _pass_rows(notes: dict[str, list[Note]]) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
-    for name, found in notes.items():
-        declined = [note for note in found if not note.changed]
-        changed = [note for note in found if note.changed]
-        hint = f"{changed[0].layer}: {changed[0].text}" if changed else ""
-        if declined:
-            hint = f"{declined[0].layer}: {declined[0].text}"
-        rows.append((name, len(changed), len(declined), hint))
-    return rows
+def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
+    """A row per pass, and what was declined; with -v also what was done."""
+    counts = [(name, sum(note.changed for note in found), len(found)) for name, found in notes.items()]
+    rows = [(name, changed, count - changed) for name, changed, count in counts]
+    told = [note for found in notes.values() for note in found if verbose or not note.changed]
+    texts = [f"{note.layer}: {note.text}" for note in told]
+    return [table(("pass", "changes", "declined"), rows), *few(texts, "note", verbose)]
 
 
 def _figure_rows(
@@ -307,6 +342,7 @@ def _report_json(
         "command": job.options.command,
         "inputs": [str(path) for path in job.inputs],
         "outputs": [str(path) for path in (job.prototxt, job.caffemodel, job.json)] if passed else [],
+        "floats": outcome.floats,
         "passes": {
             name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
             for name, found in outcome.notes.items()

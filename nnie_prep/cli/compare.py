@@ -32,9 +32,8 @@ def verify(options: Namespace) -> int:
         name: Fate((name,)) if name in theirs else Fate((), "the second net has no blob of that name")
         for name in a.blob_names()
     }
-    progress = Progress(not options.quiet and not options.json)
-    verdict = prove_surgery(a, b, fates, proof_options(options), progress)
-    progress.done()
+    with Progress(not options.quiet and not options.json) as progress:
+        verdict = prove_surgery(a, b, fates, proof_options(options), progress)
     for name in a.outputs():
         if name not in theirs:
             verdict.reasons.append(f"output {name} is not in the second net")

@@ -5,23 +5,35 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nnie_prep import __version__
 
-Parser = argparse.ArgumentParser
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line, and takes no abbreviated options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"nnie_prep: error: {message}; see {self.prog} --help\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parses a command line; `module` and `function` of the result name what runs it."""
     parser = Parser(
-        prog="nnie_prep",
+        prog="nnie-prep",
         description="Takes Darknet and Caffe networks to HiSilicon's NNIE, and proves the result equal.",
-        epilog="Example: nnie_prep prepare yolov3-tiny.cfg yolov3-tiny.weights",
+        epilog="Example: nnie-prep prepare yolov3-tiny.cfg yolov3-tiny.weights",
     )
     parser.add_argument("--version", action="version", version=f"nnie_prep {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _verify, _run, _show, _passes):
+    adders = (
+        *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
+        *(_verify, _run, _detect, _inspect, _show, _passes),
+    )
+    for add in adders:
         add(commands)
     return parser.parse_args(arguments)
 
@@ -32,7 +44,7 @@ def _command(commands: Any, name: str, runs: str, what: str, example: str) -> Pa
         name,
         help=what[0].lower() + what[1:],
         description=what + ".",
-        epilog=f"Example: nnie_prep {name} {example}",
+        epilog=f"Example: nnie-prep {name} {example}".rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module, function = runs.split(".")
@@ -51,8 +63,7 @@ def _prepare(commands: Any) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="x.cfg x.weights, or x.prototxt x.caffemodel"
     )
-    _add_target(parser)
-    _add_against(parser)
+    _add_darknet(parser)
     _add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 
@@ -67,8 +78,7 @@ def _darknet2caffe(commands: Any) -> None:
     parser.add_argument("cfg", type=Path, metavar="CFG")
     parser.add_argument("weights", type=Path, metavar="WEIGHTS")
     parser.add_argument("--merge-bn", action="store_true", help="fold BatchNorm and Scale as well")
-    _add_target(parser)
-    _add_against(parser)
+    _add_darknet(parser)
     _add_change(parser, "the cfg's name")
 
 
@@ -113,6 +123,23 @@ def _strip(commands: Any) -> None:
     _add_change(parser, "each input's own name with _stripped behind it")
 
 
+def _fold_darknet(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "fold-darknet",
+        "fold.fold_darknet",
+        "Fold BatchNorm inside a Darknet cfg and weights file, for Darknet itself",
+        "yolov3-tiny.cfg yolov3-tiny.weights -o yolov3-tiny_folded",
+    )
+    parser.add_argument("cfg", type=Path, metavar="CFG")
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS")
+    _add_flavor(parser)
+    _add_bn_form(parser)
+    _add_writing(parser, "the cfg's name with _folded behind it")
+    _add_measure(parser)
+    _add_output(parser)
+
+
 def _verify(commands: Any) -> None:
     parser = _command(
         commands,
@@ -138,12 +165,73 @@ def _run(commands: Any) -> None:
     )
     _add_pair(parser)
     parser.add_argument("--input", type=Path, required=True, help=".npy, or .npz with one array per input")
-    parser.add_argument("--output", type=Path, required=True, help="the .npz that is written")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the .npz that is written")
     parser.add_argument(
         "--blobs", choices=("outputs", "all"), default="outputs", help="which blobs (default: outputs)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     _add_engine(parser)
+    _add_output(parser)
+
+
+def _detect(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "detect",
+        "detect.detect_on_picture",
+        "Decode the detection heads on a picture, print the boxes and draw them",
+        "yolov3-tiny.prototxt yolov3-tiny.caffemodel photo.jpg --names coco.names",
+    )
+    _add_pair(parser)
+    parser.add_argument("picture", type=Path, metavar="PICTURE", help=".jpg, .png, .bmp, .ppm or .webp")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PICTURE",
+        help="the .png, .jpg or .bmp that is written (default: the picture's name with _detected.png behind)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--heads", type=Path, metavar="STEM.json", help="what describes the heads (default: beside PROTOTXT)"
+    )
+    parser.add_argument(
+        "--names", type=Path, metavar="FILE", help="the classes' names, one a line (default: numbers)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_number(float, 0.0, 1.0),
+        default=0.25,
+        help="what a confidence must exceed (default: 0.25)",
+    )
+    parser.add_argument(
+        "--nms",
+        type=_number(float, 0.0, 1.0),
+        default=0.45,
+        help="overlap above which the weaker of two boxes of a class goes (default: 0.45)",
+    )
+    parser.add_argument(
+        "--letterbox",
+        action=argparse.BooleanOptionalAction,
+        help="keep the picture's proportions, on grey, or stretch it (default: as the network's Darknet did)",
+    )
+    parser.add_argument("--tree", type=Path, metavar="FILE", help="the tree of classes of a yolo9000")
+    parser.add_argument("--font", type=Path, metavar="FILE", help="a TrueType font for the labels")
+    _add_engine(parser)
+    _add_output(parser)
+
+
+def _inspect(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "inspect",
+        "inspect.inspect_darknet",
+        "Print Darknet's own table of a network, and where the weights file parts from its cfg",
+        "yolov3-tiny.cfg yolov3-tiny.weights",
+    )
+    parser.add_argument("cfg", type=Path, metavar="CFG")
+    parser.add_argument("weights", type=Path, nargs="?", metavar="WEIGHTS")
+    _add_flavor(parser)
     _add_output(parser)
 
 
@@ -182,6 +270,14 @@ def _add_target(parser: Parser) -> None:
     )
 
 
+def _add_darknet(parser: Parser) -> None:
+    """What is asked of a conversion from Darknet."""
+    _add_target(parser)
+    _add_flavor(parser)
+    _add_bn_form(parser)
+    _add_against(parser)
+
+
 def _add_against(parser: Parser) -> None:
     parser.add_argument(
         "--against",
@@ -191,8 +287,25 @@ def _add_against(parser: Parser) -> None:
     )
 
 
-def _add_change(parser: Parser, default_stem: str) -> None:
-    """What all commands that change a net have in common."""
+def _add_flavor(parser: Parser) -> None:
+    parser.add_argument(
+        "--flavor",
+        choices=("alexeyab", "pjreddie"),
+        default="alexeyab",
+        help="whose Darknet trained the network (default: alexeyab)",
+    )
+
+
+def _add_bn_form(parser: Parser) -> None:
+    parser.add_argument(
+        "--bn-form",
+        choices=("standard", "pjreddie-cpu"),
+        default="standard",
+        help="what BatchNorm divides by: sqrt(variance + 1e-5) (default), or sqrt(variance) + 1e-6",
+    )
+
+
+def _add_writing(parser: Parser, default_stem: str) -> None:
     parser.add_argument(
         "-o", "--output", metavar="STEM", help=f"name of the files, without suffix (default: {default_stem})"
     )
@@ -200,6 +313,11 @@ def _add_change(parser: Parser, default_stem: str) -> None:
         "--force", action="store_true", help="replace files that were not made from this input"
     )
     parser.add_argument("--no-verify", action="store_true", help="write the result without proving it")
+
+
+def _add_change(parser: Parser, default_stem: str) -> None:
+    """What all commands that change a Caffe net have in common."""
+    _add_writing(parser, default_stem)
     parser.add_argument(
         "--skip", action="append", default=[], metavar="PASS", help="leave out a pass; see `passes`"
     )
@@ -209,6 +327,11 @@ def _add_change(parser: Parser, default_stem: str) -> None:
 
 
 def _add_proof(parser: Parser) -> None:
+    _add_measure(parser)
+    _add_engine(parser)
+
+
+def _add_measure(parser: Parser) -> None:
     parser.add_argument("--input", type=Path, help="what both nets are fed with: .npy, or .npz by input name")
     parser.add_argument(
         "--seed", type=_number(int, 0, 2**63), default=0, help="of the random input (default: 0)"
@@ -219,7 +342,6 @@ def _add_proof(parser: Parser) -> None:
         default=1e-4,
         help="largest error in units of a blob's standard deviation (default: 1e-4)",
     )
-    _add_engine(parser)
 
 
 def _add_engine(parser: Parser) -> None:

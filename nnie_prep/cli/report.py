@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import math
+import re
+import shutil
 import sys
 import time
 from collections.abc import Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnie_prep.verify import BlobResult, Verdict
 
+_HEAD = ("blob", "result", "shape", "segment", "end to end", "limit", "noise", "worst at", "")
+_NUMBER = re.compile(r"[\d.,x]*(e[-+]\d+)?|[-?]|inf")
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns two spaces apart; those whose cells are all numbers are aligned to the right."""
-    cells = [list(head)] + [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    right = [
-        all(row[column][:1].isdigit() or row[column] in ("", "-") for row in cells[1:])
-        for column in range(len(head))
-    ]
-    lines = []
-    for row in cells:
-        padded = [
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(row, widths, right, strict=True)
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    """Columns two spaces apart, numbers aligned to the right; a column that holds nothing is left out."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    lines = [""] * (len(cells) + 1)
+    for title, *column in zip(head, *cells, strict=True):
+        if not any(column):
+            continue
+        width = max(map(len, [title, *column]))
+        right = all(_NUMBER.fullmatch(cell) for cell in column)
+        for place, cell in enumerate([title, *column]):
+            lines[place] += (cell.rjust(width) if right else cell.ljust(width)) + "  "
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def megabytes(size: int) -> str:
+def size_text(size: int) -> str:
     """Bytes as people count files."""
-    return f"{size / 1e6:.1f} MB"
+    for unit, power in (("MB", 1_000_000), ("kB", 1_000)):
+        if size >= power:
+            return f"{size / power:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def count_text(count: int, noun: str) -> str:
+    """1 blob, 2 blobs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -42,39 +53,52 @@ def shape_text(shape: Sequence[int]) -> str:
 class Progress:
     """One line on a terminal's stderr that is rewritten; nothing where stderr is piped.
 
-    A step shows up after it has gone on for a while, so quick commands stay silent.
+    A step shows up after it has gone on for a while, so quick commands stay silent. On leaving
+    the context the line is wiped.
     """
 
     def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled and sys.stderr.isatty()
+        self._enabled = enabled and sys.stderr is not None and sys.stderr.isatty()
         self._begin = time.monotonic()
-        self._width = 0
+        self._shown = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._show("")
 
     def __call__(self, text: str) -> None:
-        if self._enabled and (self._width or time.monotonic() - self._begin > 0.3):
-            line = f"{time.monotonic() - self._begin:5.1f} s  {text} ..."[:100]
-            print("\r" + line.ljust(self._width), end="", file=sys.stderr, flush=True)
-            self._width = len(line)
+        passed = time.monotonic() - self._begin
+        if self._enabled and (self._shown or passed > 0.3):
+            self._show(f"{passed:5.1f} s  {text} ...")
+            self._shown = True
 
-    def done(self) -> None:
-        """Wipes the line."""
-        if self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
+    def _show(self, text: str) -> None:
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
+        print("\r" + " " * width + "\r" + text[:width], end="", file=sys.stderr, flush=True)
 
 
 def verdict_text(verdict: Verdict, verbose: bool) -> str:
     """The verdict in a line, what it rests on, and a table of the outputs (or of every blob)."""
     compared = verdict.compared()
-    lines = [f"{verdict.answer.upper()}: {_summary(verdict)}"]
+    judge = f" with {verdict.judge}" if verdict.judge else ""
+    blobs = count_text(len(compared), "blob")
+    lines = [f"{verdict.answer.upper()}: {blobs} compared{judge}, on the {verdict.engine} engine"]
     lines += [f"  {reason}" for reason in verdict.reasons]
-    nothing = [result for result in verdict.results if result.problem]
-    for result in nothing if verbose else nothing[:3]:
-        lines.append(f"  blob {result.name} {result.problem}")
-    if len(nothing) > 3 and not verbose:
-        lines.append(f"  and {len(nothing) - 3} more such blobs (-v lists them)")
+    for kind, name in (("segment", "by segment"), ("end_to_end", "end to end")):
+        worst = verdict.worst(kind)
+        if worst is not None:
+            lines.append(f"  worst {name} {_error_text(getattr(worst, kind))} ({worst.name})")
+    nothing = [f"blob {result.name} {result.problem}" for result in verdict.results if result.problem]
+    lines += few(nothing, "such blob", verbose)
     if verdict.accounted:
-        lines.append(f"  {len(verdict.accounted)} blobs have no counterpart, for a known reason")
+        more = "" if verbose else " (-v lists them)"
+        gone = count_text(len(verdict.accounted), "blob")
+        lines.append(f"  {gone} without a counterpart, for a known reason{more}")
         if verbose:
             lines += [f"    {name}: {why}" for name, why in verdict.accounted.items()]
     shown = compared if verbose else [result for result in compared if result.is_output]
@@ -82,46 +106,44 @@ def verdict_text(verdict: Verdict, verbose: bool) -> str:
     if first is not None and first not in shown:
         shown = [first, *shown]
     if shown:
-        head = (
-            "blob",
-            "in the result",
-            "shape",
-            "by segment",
-            "end to end",
-            "noise",
-            "limit",
-            "worst at",
-            "",
-        )
-        lines.append(table(head, [_row(result, result is first) for result in shown]))
-    if verdict.answer == "differs" and first is not None:
-        lines.append(f"smallest tolerance that passes: {verdict.smallest_tolerance():.2g}")
+        lines += ["", table(_HEAD, [_row(result, result is first, verbose) for result in shown])]
+    if first is not None:
+        lines += ["", _tolerance_text(verdict.smallest_tolerance())]
     return "\n".join(lines)
 
 
-def _summary(verdict: Verdict) -> str:
-    parts = [f"{len(verdict.compared())} blobs compared on the {verdict.engine} engine"]
-    for kind, name in (("segment", "by segment"), ("end_to_end", "end to end")):
-        worst = verdict.worst(kind)
-        if worst is not None:
-            parts.append(f"worst {name} {getattr(worst, kind):.1e} ({worst.name})")
-    return ", ".join(parts)
+def few(items: Sequence[str], noun: str, verbose: bool) -> list[str]:
+    """A line for each, or for the first three and how many there are besides."""
+    shown = items if verbose or len(items) <= 4 else items[:3]
+    lines = [f"  {item}" for item in shown]
+    if len(shown) < len(items):
+        lines.append(f"  and {count_text(len(items) - len(shown), noun)} more (-v lists them)")
+    return lines
 
 
-def _row(result: BlobResult, is_first: bool) -> list[object]:
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1e}"
+def _error_text(value: float | None) -> str:
+    return "-" if value is None else "0" if value == 0 else f"{value:.1e}"
 
+
+def _tolerance_text(tolerance: float) -> str:
+    """Rounded up, so that what is printed passes."""
+    if tolerance > 1:
+        return "no tolerance up to 1 passes"
+    unit = 10.0 ** (math.floor(math.log10(tolerance)) - 1)
+    return f"smallest tolerance that passes: {math.ceil(tolerance / unit) * unit:.1e}"
+
+
+def _row(result: BlobResult, is_first: bool, verbose: bool) -> list[object]:
     return [
         result.name,
         "" if result.blobs == (result.name,) else " + ".join(result.blobs),
         shape_text(result.shape),
-        number(result.segment),
-        number(result.end_to_end),
-        number(result.noise),
-        number(result.limit),
-        ",".join(map(str, result.worst)),
-        "<- first divergence" if is_first else "",
+        _error_text(result.segment),
+        _error_text(result.end_to_end),
+        _error_text(result.limit),
+        _error_text(result.noise) if verbose else "",
+        ",".join(map(str, result.worst)) if verbose else "",
+        "<- first" if is_first else "",
     ]
 
 
@@ -135,6 +157,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     return {
         "answer": verdict.answer,
         "engine": verdict.engine,
+        "judge": verdict.judge,
         "tolerance": verdict.tolerance,
         "smallest_tolerance": number(verdict.smallest_tolerance()),
         "reasons": verdict.reasons,

@@ -7,7 +7,7 @@ import json
 from argparse import Namespace
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.report import megabytes, shape_text, table
+from nnie_prep.cli.report import shape_text, size_text, table
 from nnie_prep.passes import PASSES
 from nnie_prep.show import layer_figures, totals
 
@@ -48,7 +48,7 @@ def show(options: Namespace) -> int:
     print(f"inputs         {', '.join(net.inputs())}")
     print(f"outputs        {', '.join(net.outputs())}")
     print(f"layers         {len(rows)}")
-    print(f"parameters     {parameters:,} ({megabytes(4 * parameters)} of float32)")
+    print(f"parameters     {parameters:,} ({size_text(4 * parameters)} of float32)")
     print(f"multiply-adds  {operations:,}")
     unknown = sorted({row.type for row in rows if row.multiply_adds is None})
     if unknown:

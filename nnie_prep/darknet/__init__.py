@@ -153,6 +153,7 @@ def convert(
         sections=sections,
         warnings=[str(remark) for section in sections for remark in section.unused()],
         notes=build.notes + _remarks_on_outputs(build, layers),
+        floats=file.floats if file else 0,
     )
 
 
@@ -260,8 +261,13 @@ def _describe_input(build: Builder) -> dict[str, object]:
         "range": [0, 1],
         "scale": 1 / 255,
         "order": _order(shape[1]),
-        "letter_box": bool(build.sections[0].int("letter_box", 0)),
+        "letter_box": bool(build.sections[0].int("letter_box", 0)) or _always_letterboxes(build),
     }
+
+
+def _always_letterboxes(build: Builder) -> bool:
+    """pjreddie's detector does (examples/detector.c, test_detector), but not its command for YOLOv1."""
+    return build.flavor == "pjreddie" and any(head["type"] in ("yolo", "region") for head in build.heads)
 
 
 def _remarks_on_outputs(build: Builder, layers: list[DarknetLayer]) -> list[str]:

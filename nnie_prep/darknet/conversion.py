@@ -33,6 +33,7 @@ class Conversion:
 
     `heads` describe the detection heads (darknet/heads.py), `input` what the net is to be fed with.
     `warnings` name keys of the cfg that nobody asked for; `notes` are what else the user should know.
+    `floats` is how many the weights file holds, all of which are used.
     """
 
     net: Net
@@ -42,3 +43,4 @@ class Conversion:
     sections: list[Section]
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    floats: int = 0

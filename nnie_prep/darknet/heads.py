@@ -80,6 +80,8 @@ def region(build: Builder, section: Section, source: Output) -> dict[str, Any]:
     num = section.int("num", 1, at_least=1, at_most=_MOST_ANCHORS)
     coords = section.int("coords", 4, at_least=4, at_most=_MOST_ANCHORS)
     background = section.int("background", 0) if build.flavor == "pjreddie" else 0
+    softmax = section.int("softmax", 0)
+    without_softmax = "logistic" if build.flavor == "pjreddie" else "linear"
     _check_channels(section, source, num, coords + 1 + classes, "num")
     mask = [f"mask{number}" for number in range(1, coords - 3)]
     described: dict[str, Any] = {
@@ -90,7 +92,8 @@ def region(build: Builder, section: Section, source: Output) -> dict[str, Any]:
         "anchor_unit": "cells of the head's map",
         "entries": ["x", "y", "w", "h", *mask, "objectness", "classes"],
         "stride": _stride(build, source),
-        "softmax": section.int("softmax", 0),
+        "softmax": softmax,
+        "class_activation": "softmax" if softmax or section.has("tree") else without_softmax,
         "background": background,
         "thresh": section.float("thresh", 0.5),
         "classfix": section.int("classfix", 0),
