@@ -117,10 +117,21 @@ def test_both_dtypes_give_the_same_network(tmp_path: Path) -> None:
         assert 0 < np.abs(first - second).max() < 1e-4 * second.std()
 
 
-def test_outputs_are_not_written_into(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "batchnorm_layer",
+        "shortcut_basic",
+        "shortcut_w_per_channel_relu",
+        "shortcut_alphabeta_pj",
+        "yolo_heads",
+    ]
+    + ["region", "region_pj", "detection", "lrn", "upsample", "scale_channels"],
+)
+def test_outputs_are_not_written_into(tmp_path: Path, name: str) -> None:
     """A section that works in place would change what the sections before gave."""
-    case = darknet_case("shortcut_w_per_channel_relu")
-    reference = load(case.cfg, case.weights(tmp_path))
+    case = darknet_case(name)
+    reference = load(case.cfg, case.weights(tmp_path), case.flavor)
     kept = []
     for _, output in reference.iterate(case.input):
         assert output is not None
