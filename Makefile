@@ -14,6 +14,8 @@ WEIGHTS ?=
 python := .venv/bin/python
 pip_install := $(python) -m pip install -qq --disable-pip-version-check --no-input
 stamps := .venv/stamps
+# whole files to each core, since some tests use what the one before them wrote; one BLAS thread for each
+parallel := -n auto --dist loadfile
 
 # $(call need_debian,PACKAGES): installs them where it may, else says how
 define need_debian
@@ -51,10 +53,10 @@ demo: $(stamps)/run ## official yolov3-tiny: fetched, prepared and proven equal,
 	$(python) -m nnie_prep prepare "$${inputs[@]}" -o "demo/$$stem"
 
 test: $(stamps)/test $(stamps)/caffe ## the whole suite; builds pycaffe from source the first time
-	@$(python) -m pytest $(PYTEST_ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest $(parallel) $(PYTEST_ARGS)
 
 test-fast: $(stamps)/test ## the suite without what needs Caffe, in under a minute
-	@$(python) -m pytest -m "not caffe" $(PYTEST_ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest $(parallel) -m "not caffe" $(PYTEST_ARGS)
 
 lint: $(stamps)/lint ## ruff, mypy --strict, and that the generated schema is up to date
 	@$(python) -m ruff check .
