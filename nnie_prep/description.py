@@ -41,6 +41,23 @@ def place(fate: Fate) -> dict[str, Any]:
     return {"blob": fate.blobs[0]} if len(fate.blobs) == 1 else {"blobs": list(fate.blobs)}
 
 
+def as_text(document: dict[str, Any]) -> str:
+    """The document as JSON that is pleasant to read: one line for each entry of its lists and maps."""
+    parts = []
+    for key, value in document.items():
+        if isinstance(value, dict):
+            inner = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items()]
+        elif isinstance(value, list):
+            inner = [json.dumps(entry) for entry in value]
+        else:
+            parts.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+            continue
+        opening, closing = "{}" if isinstance(value, dict) else "[]"
+        body = "".join(f"\n    {line}," for line in inner).rstrip(",")
+        parts.append(f"  {json.dumps(key)}: {opening}{body}\n  {closing}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def _beside(prototxt: Path) -> dict[str, Any] | None:
     """The description that was written together with a prototxt of ours."""
     path = prototxt.with_suffix(".json")

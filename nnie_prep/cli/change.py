@@ -19,7 +19,7 @@ from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.report import Progress, count_text, few, size_text, table, verdict_json, verdict_text
 from nnie_prep.darknet import Conversion, convert, describe
-from nnie_prep.description import describe_surgery, made_by
+from nnie_prep.description import as_text, describe_surgery, made_by
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.outputs import Outputs
@@ -266,7 +266,7 @@ def _write(
     command = f"nnie_prep {__version__} {job.options.command}"
     made = out.made(command, _influences(job.options))
     with out.open(job.json) as file:
-        file.write((json.dumps(made_by(made) | about, indent=2) + "\n").encode())
+        file.write(as_text(made_by(made) | about).encode())
     made = out.made(command, _influences(job.options))
     counts = {name: sum(note.changed for note in found) for name, found in outcome.notes.items()}
     comments = [f"{name}: {count} changes" for name, count in counts.items() if count]
