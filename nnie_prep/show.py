@@ -32,7 +32,8 @@ def layer_figures(net: Net) -> list[LayerFigures]:
     for layer, bottoms, tops in walk_shapes(net):
         parameters: int | None = sum(blob.size for blob in layer.blobs)
         if not layer.blobs:
-            parameters = None if bottoms is None else sum(map(math.prod, blob_shapes(layer, bottoms)))
+            is_known = bottoms is not None and tops is not None
+            parameters = sum(map(math.prod, blob_shapes(layer, bottoms or []))) if is_known else None
         rows.append(
             LayerFigures(
                 layer.name,

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnie_prep.caffe_io import load_weights, read_caffemodel, read_net, read_prototxt, write_caffemodel
-from nnie_prep.caffe_io import wire
+from nnie_prep.caffe_io import load_weights, read_caffemodel, read_net, read_prototxt, wire, write_caffemodel
 from nnie_prep.errors import UserError
 from nnie_prep.nnie_caffe_pb2 import BlobProto, NetParameter
 

@@ -48,7 +48,8 @@ def test_written_and_read_again_is_the_same(tmp_path) -> None:
 
 RULES = """
 layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN } }
-layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TEST } transform_param { mirror: false } }
+layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TEST }
+  transform_param { mirror: false } }
 layer { name: "a" type: "ReLU" bottom: "data" top: "a" exclude { phase: TRAIN } }
 layer { name: "b" type: "ReLU" bottom: "data" top: "b" exclude { phase: TEST } }
 layer { name: "c" type: "ReLU" bottom: "a" top: "c" include { phase: TEST stage: "deploy" } }
@@ -89,7 +90,8 @@ V0 = """
 name: "older"
 input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 9
 layers { layer { name: "pad" type: "padding" pad: 1 } bottom: "data" top: "pad" }
-layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 biasterm: false blobs_lr: 1 } bottom: "pad" top: "c" }
+layers { bottom: "pad" top: "c"
+  layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 biasterm: false blobs_lr: 1 } }
 layers { layer { name: "r" type: "relu" } bottom: "c" top: "c" }
 layers { layer { name: "p" type: "pool" pool: AVE kernelsize: 2 stride: 2 } bottom: "c" top: "p" }
 layers { layer { name: "d" type: "dropout" dropout_ratio: 0.3 } bottom: "p" top: "d" }
@@ -194,6 +196,6 @@ def test_gbk_comments_and_a_byte_order_mark_are_tolerated(tmp_path) -> None:
 
 
 def test_a_missing_file_and_a_folder(tmp_path) -> None:
-    for path in (tmp_path / "absent.prototxt", tmp_path):
-        with pytest.raises(UserError, match="cannot be read"):
+    for path, says in ((tmp_path / "absent.prototxt", "cannot be read"), (tmp_path, "not a regular file")):
+        with pytest.raises(UserError, match=says):
             read_prototxt(path)

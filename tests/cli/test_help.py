@@ -1,0 +1,82 @@
+"""--help of every command: quick, light, and with an example that works as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_cases import run, spawn, write_caffe, write_darknet
+
+DATA = Path(__file__).parent.parent / "data"
+COMMANDS = re.findall(r"^    ([a-z][\w-]+)", run("--help").out, re.M)
+
+
+def test_the_commands_are_those_of_the_readme() -> None:
+    assert {
+        "prepare",
+        "darknet2caffe",
+        "merge-bn",
+        "add-bias",
+        "strip",
+        "verify",
+        "run",
+        "show",
+        "passes",
+    } <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    shown = run(*command.split(), "--help")
+    assert shown.code == 0 and shown.err == ""
+    (example,) = re.findall(r"^Example: (.*)$", shown.out, re.M)
+    program, *arguments = shlex.split(example)
+    assert program == "nnie-prep"
+    assert arguments[0] == command or not command
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    write_darknet(tmp_path, "yolov3-tiny")
+    write_caffe(tmp_path, "deploy")
+    Path("deploy.caffemodel").rename("model.caffemodel")
+    assert run("merge-bn", "deploy.prototxt", "model.caffemodel", "-q").code == 0
+    Path("train_val.prototxt").write_text(Path("deploy.prototxt").read_text())
+    np.save("x.npy", np.zeros((1, 3, 11, 13), np.float32))
+    assert run("prepare", "yolov3-tiny.cfg", "yolov3-tiny.weights", "-q").code == 0
+    shutil.copy(DATA / "photo.jpg", "photo.jpg")
+    Path("coco.names").write_text("cup\ncat\n")
+    if command == "merge-bn":
+        for path in Path().glob("*_inference.*"):
+            path.unlink()
+    done = run(*arguments)
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["prepare", "--help"], ["--version"], ["prepare"]])
+def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
+    script = (
+        "import sys; from nnie_prep.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('numpy', 'google.protobuf', 'cv2', 'caffe') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done
+
+
+def test_the_module_is_a_program_too() -> None:
+    assert spawn("--version").out == run("--version").out == "nnie_prep 0.1.0\n"
+
+
+def test_passes_are_listed_with_what_they_do() -> None:
+    lines = run("passes").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        "drop_training", "drop_identity", "insert_bias", "fold_batchnorm", "fold_scale"
+    ]  # fmt: skip
+    assert all(line.rstrip().endswith(".") for line in lines[1:])

@@ -1,0 +1,260 @@
+"""Two networks on an engine: what they are fed with, what is compared, and which faults are seen."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_cases import CFG, run, write_caffe, write_darknet
+from numpy.typing import NDArray
+
+from nnie_prep.blob_map import BlobMap, Fate
+from nnie_prep.caffe_io import read_net
+from nnie_prep.darknet import convert, reference
+from nnie_prep.errors import UserError
+from nnie_prep.net import Net
+from nnie_prep.proof import Engine, Options, draw_feeds, prove_conversion, prove_surgery, read_feeds
+from nnie_prep.verify import Verdict
+
+WANTED = {"data": (1, 3, 4, 5)}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Net:
+    return read_net(*write_caffe(tmp_path))
+
+
+def kept(net: Net) -> dict[str, Fate]:
+    return {name: Fate((name,)) for name in net.blob_names()}
+
+
+def errors(verdict: Verdict) -> dict[str, float | None]:
+    return {result.name: result.end_to_end for result in verdict.results}
+
+
+# ---- what nets are fed with --------------------------------------------------------------------
+
+
+def test_feeds_are_seeded(small: Net) -> None:
+    def draw(seed: int, low: float = -1, high: float = 2) -> NDArray[Any]:
+        (value,) = draw_feeds(small, Options(seed=seed), low, high).values()
+        return value
+
+    assert draw(0).shape == (1, 3, 11, 13) and draw(0).dtype == np.float32
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert not np.array_equal(draw(0), draw(1))
+    assert -1 <= draw(0).min() < -0.9 and 1.9 < draw(0).max() <= 2
+
+
+def test_a_net_without_an_input(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 2 } } }')
+    with pytest.raises(UserError, match="has no input") as caught:
+        draw_feeds(read_net(path), Options(), 0, 1)
+    assert "input_shape { .. }" in caught.value.hint
+
+
+@pytest.mark.parametrize("type_", [np.float32, np.float64, np.uint8, np.int64, np.bool_, ">f4"])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (3, 4, 5), (2, 3, 4, 5), (1, 3, 9, 2)])
+def test_feeds_from_a_file(tmp_path: Path, type_: Any, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).uniform(0, 200, shape).astype(type_)
+    np.save(tmp_path / "x.npy", np.asfortranarray(values))
+    np.savez_compressed(tmp_path / "x.npz", data=values)
+    for name in ("x.npy", "x.npz"):
+        (found,) = read_feeds(tmp_path / name, WANTED).values()
+        assert found.dtype == np.float32 and found.ndim == 4
+        np.testing.assert_array_equal(found.reshape(shape), values.astype(np.float32))
+
+
+def test_feeds_for_several_inputs(tmp_path: Path) -> None:
+    wanted = {"data": (1, 3, 4, 5), "info": (1, 3)}
+    np.savez(tmp_path / "x.npz", info=np.ones(3), data=np.zeros((3, 4, 5)))
+    found = read_feeds(tmp_path / "x.npz", wanted)
+    assert {name: value.shape for name, value in found.items()} == wanted
+    np.save(tmp_path / "x.npy", np.zeros((3, 4, 5)))
+    with pytest.raises(UserError, match="holds data, and the net's inputs are data, info"):
+        read_feeds(tmp_path / "x.npy", wanted)
+
+
+@pytest.mark.parametrize(
+    ("transform", "low", "high"),
+    [
+        ("", -128, 128),
+        ("transform_param { }", 0, 255),
+        ("transform_param { scale: 0.00392157 }", 0, 1),
+        ("transform_param { mean_value: 100 mean_value: 110 mean_value: 120 }", -110, 145),
+        ("transform_param { mean_file: 'x' scale: 0.5 }", -64, 63.5),
+        ("transform_param { mean_value: 127.5 scale: -2 }", -255, 255),
+    ],
+)
+def test_the_range_of_the_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transform: str, low: float, high: float
+) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        f"""layer {{ name: "d" type: "Input" top: "d" {transform}
+                     input_param {{ shape {{ dim: 1 dim: 3 dim: 50 dim: 50 }} }} }}
+        layer {{ name: "a" type: "AbsVal" bottom: "d" top: "a" }}"""
+    )
+    net, seen = read_net(path), []
+
+    def watch(self: Engine, net: Net, feeds: Any, *rest: Any) -> Any:
+        seen.append(feeds["d"])
+        return original(self, net, feeds, *rest)
+
+    original = Engine.run
+    monkeypatch.setattr(Engine, "run", watch)
+    assert prove_surgery(net, net, kept(net), Options()).passed
+    assert len(seen) == 3  # A, B, and B by segment
+    span = high - low
+    assert low <= seen[0].min() < low + 0.01 * span and high - 0.01 * span < seen[0].max() <= high
+
+
+# ---- surgery -----------------------------------------------------------------------------------
+
+
+def test_a_net_equals_itself(small: Net) -> None:
+    verdict = prove_surgery(small, small.copy(), kept(small), Options())
+    assert verdict.passed and set(errors(verdict).values()) == {0.0}
+    assert [result.name for result in verdict.results if result.is_output] == ["prob"]
+    assert all(result.noise > 0 for result in verdict.results if result.name != "data")
+
+
+@pytest.mark.parametrize("layer", ["conv", "bn", "scale", "fc"])
+def test_any_weight_matters(small: Net, layer: str) -> None:
+    for index in range(len(small.layer(layer).blobs)):  # type: ignore[union-attr]
+        other = small.copy()
+        target = other.layer(layer)
+        assert target is not None
+        values = np.array(target.blobs[index])
+        values.flat[0] = 1.5 * values.flat[0] + 0.1
+        target.blobs[index] = values
+        verdict = prove_surgery(small, other, kept(small), Options())
+        first = verdict.first_divergence()
+        assert first is not None and first.name == ("fc" if layer == "fc" else "conv")
+
+
+def test_a_user_decides_how_strictly(small: Net, tmp_path: Path) -> None:
+    other = small.copy()
+    fc = other.layer("fc")
+    assert fc is not None
+    fc.blobs = [np.asarray(fc.blobs[0]) * np.float32(1.001)]
+    assert not prove_surgery(small, other, kept(small), Options()).passed
+    assert prove_surgery(small, other, kept(small), Options(tolerance=0.1)).passed
+    # zeros through all but the bias prove as little as the bias does
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 11, 13)))
+    verdict = prove_surgery(small, other, kept(small), Options(input=tmp_path / "x.npy"))
+    assert next(result for result in verdict.results if result.name == "data").problem
+
+
+def test_training_layers_are_not_run_and_need_no_proof(tmp_path: Path) -> None:
+    prototxt, caffemodel = write_caffe(tmp_path)
+    text = prototxt.read_text().replace("include { phase: TEST }", "").replace("TRAIN", "TEST")
+    inputs = """layer { name: "pictures" type: "Input" top: "data" top: "label"
+        input_param { shape { dim: 1 dim: 3 dim: 11 dim: 13 } shape { dim: 1 } } }
+    """
+    prototxt.write_text(text[: text.index("layer {")] + inputs + text[text.index('layer { name: "conv"') :])
+    net = read_net(prototxt, caffemodel)
+    assert set(net.outputs()) == {"loss", "prob"}
+    verdict = prove_surgery(net, net.copy(), kept(net), Options())
+    assert verdict.passed
+    assert verdict.accounted == dict.fromkeys(["label", "loss"], "only training needs it, and it was not run")
+    for command in ("add-bias", "strip", "merge-bn"):
+        assert run(command, prototxt, caffemodel, "-q").code == 0
+
+
+@pytest.mark.caffe
+def test_caffe_proves_the_same(small: Net) -> None:
+    other = small.copy()
+    scale = other.layer("scale")
+    assert scale is not None
+    scale.blobs = [np.asarray(scale.blobs[0]) * np.float32(1.01), scale.blobs[1]]
+    for second, answer in ((small, "equal"), (other, "differs")):
+        ours, theirs = (
+            prove_surgery(small, second, kept(small), Options(Engine(name))) for name in ("numpy", "caffe")
+        )
+        assert ours.answer == theirs.answer == answer
+        assert (ours.engine, theirs.engine) == ("numpy", "caffe")
+        for mine, its in zip(ours.results, theirs.results, strict=True):
+            assert its.end_to_end == pytest.approx(mine.end_to_end, rel=1e-3, abs=1e-5)
+            assert its.segment == pytest.approx(mine.segment, rel=1e-3, abs=1e-5)
+
+
+# ---- conversions -------------------------------------------------------------------------------
+
+
+def proven(folder: Path, options: Options, change: Any = lambda net: None) -> Verdict:
+    files = folder / "net.cfg", folder / "net.weights"
+    conversion = convert(*files)
+    change(conversion.net)
+    return prove_conversion(
+        conversion.layers,
+        reference.load(*files),
+        conversion.net,
+        BlobMap(conversion.net.blob_names()),
+        options,
+    )
+
+
+def test_every_darknet_layer_is_compared(tmp_path: Path) -> None:
+    write_darknet(tmp_path)
+    verdict = proven(tmp_path, Options())
+    assert verdict.passed and verdict.judge
+    sections = [line[1:-1] for line in CFG.splitlines() if line.startswith("[")][1:]
+    names = [f"{index} {section}" for index, section in enumerate(sections)]
+    assert [*errors(verdict), *verdict.accounted] == names
+    assert [result.name for result in verdict.results if result.is_output] == ["9 convolutional"]
+    assert all(result.noise > 0 and result.segment is not None for result in verdict.results)
+
+
+def test_a_layer_of_darknet_that_the_net_lost(tmp_path: Path) -> None:
+    write_darknet(tmp_path)
+
+    def lose_the_end(net: Net) -> None:
+        net.remove(net.layers[-1])
+
+    assert not proven(tmp_path, Options(), lose_the_end).passed
+
+
+def test_by_segment_only_the_faulty_layer_is_off(tmp_path: Path) -> None:
+    """What lies behind it is fed with Darknet's own values."""
+    write_darknet(tmp_path)
+
+    def spoil(net: Net) -> None:
+        layer = net.layer("layer3-conv")
+        assert layer is not None
+        layer.blobs[0] = np.asarray(layer.blobs[0]) * np.float32(1.1)
+
+    verdict = proven(tmp_path, Options(), spoil)
+    first = verdict.first_divergence()
+    assert first is not None and first.name == "2 convolutional"
+    for result in verdict.results[2:]:
+        assert result.end_to_end is not None and result.end_to_end > 1e-2
+        assert result.segment is not None and (result.segment > 1e-2) == (result is first)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_network_with_one_value_as_its_output(tmp_path: Path, seed: int) -> None:
+    """Rounding in 2584 products is no divergence, though a single value has no deviation to be judged by."""
+    random = np.random.default_rng(seed)
+    (tmp_path / "net.cfg").write_text(
+        "[net]\nwidth=19\nheight=17\nchannels=3\n"
+        "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\nstride=1\npad=1\nactivation=leaky\n"
+        "[connected]\noutput=1\nactivation=linear\n"
+    )
+    parts = [random.normal(0, 1, 8), random.uniform(0.5, 2, 8), random.normal(0, 1, 8)]
+    parts += [random.uniform(0.5, 2, 8), random.normal(0, 0.3, 216), random.normal(0, 1, 1)]
+    parts.append(random.normal(0, 0.02, 8 * 17 * 19))
+    data = struct.pack("<iiiQ", 0, 2, 0, 0) + np.concatenate(parts).astype("<f4").tobytes()
+    (tmp_path / "net.weights").write_bytes(data)
+    assert proven(tmp_path, Options(seed=seed)).passed
+    half_off = np.float32(1.0005)
+
+    def spoil(net: Net) -> None:
+        last = net.layers[-1]
+        last.blobs = [np.asarray(blob) * half_off for blob in last.blobs]
+
+    assert proven(tmp_path, Options(seed=seed), spoil).answer == "differs"
