@@ -1,0 +1,285 @@
+"""STEM.json: which blobs the heads read, and the numbers they are decoded with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnie_prep.detection.class_tree import ClassTree, read_tree
+from nnie_prep.detection.decoding import (
+    Candidates,
+    decode_detection,
+    decode_gaussian_yolo,
+    decode_region,
+    decode_yolo,
+)
+from nnie_prep.detection.preparation import Size
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array
+
+Decode = Callable[[Array, Size, float], Candidates]
+
+_MOST = 1 << 16
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head.
+
+    Args:
+        blobs: what it reads, to be joined along the channels.
+        shape: of what it reads, (channels,) and, unless it is a flat one, any height and width.
+        where: the place in the file, for errors.
+        names: of its classes, if a tree gives them.
+    """
+
+    type: str
+    blobs: tuple[str, ...]
+    channels: int
+    flat: bool
+    classes: int
+    decode: Decode
+    nms_kind: str
+    beta_nms: float
+    where: str
+    names: tuple[str, ...] = ()
+
+    def joined(self, blobs: Mapping[str, Array]) -> Array:
+        """What the head reads, of one picture. UserError if it is not what the head expects."""
+        parts = [blobs[name] for name in self.blobs]
+        name = " + ".join(self.blobs)
+        if len({part.shape[:1] + part.shape[2:] for part in parts}) > 1:
+            raise UserError(f"the blobs {name} differ in height or width", self.where, "give its own net")
+        values = np.concatenate(parts, axis=1)
+        expected = f"{self.channels} values" if self.flat else f"{self.channels} channels"
+        count = values[0].size if self.flat else values.shape[1]
+        if count != self.channels or not (self.flat or values.ndim == 4):
+            shape = "x".join(map(str, values.shape))
+            raise UserError(f"blob {name} is {shape}, expected {expected}", self.where, "give its own net")
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"blob {name} holds values that are not finite",
+                self.where,
+                "`nnie-prep run` shows where they begin",
+            )
+        return values
+
+
+@dataclass(frozen=True)
+class Description:
+    """What STEM.json says of a net's input and heads; `ignored` are heads that see no boxes."""
+
+    heads: tuple[Head, ...]
+    ignored: tuple[str, ...]
+    letterbox: bool
+
+    @property
+    def classes(self) -> int:
+        """The number that all heads have."""
+        return self.heads[0].classes
+
+
+def read_description(path: Path, tree: Path | None = None) -> Description:
+    """Reads the heads of STEM.json.
+
+    Args:
+        tree: the tree of classes; else where the head says, or under that name beside the file.
+
+    UserError: the file cannot be read, is of another format, or has no head that detects; or its heads
+    differ in the number of classes, where Darknet counts on one.
+    """
+    hint = "--heads names the .json that was written with the pair"
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path), hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is not JSON: {str(error).splitlines()[0]}", str(path), hint) from None
+    if not isinstance(document, dict) or not isinstance(document.get("heads"), list):
+        raise UserError("describes no heads of a Darknet network", str(path), hint)
+    heads, ignored = [], []
+    for index, fields in enumerate(document["heads"]):
+        where = f"{path}: head {index}"
+        if not isinstance(fields, dict):
+            raise UserError("is not an object", where, hint)
+        kind = fields.get("type")
+        if kind in ("contrastive", "softmax"):
+            ignored.append(f"{kind} of section {fields.get('index')}")
+        elif isinstance(kind, str) and kind in _READERS:
+            heads.append(_READERS[kind](_Fields(fields, where, path.parent, tree)))
+        else:
+            raise UserError(f"is of type {kind!r}, expected {', '.join(_READERS)}", where, hint)
+    if not heads:
+        raise UserError("describes no detection head", str(path), "give a network that ends in one")
+    for head in heads:
+        if head.classes != heads[0].classes:
+            found = f"has {head.classes} classes, and the first head has {heads[0].classes}"
+            raise UserError(found, head.where, "give a network whose heads agree")
+    source = document.get("input")
+    letterbox = source.get("letter_box", False) if isinstance(source, dict) else False
+    return Description(tuple(heads), tuple(ignored), letterbox is True)
+
+
+# ---- one reader for each type -----------------------------------------------------------------
+
+
+def _yolo(fields: _Fields) -> Head:
+    fields.expect("anchor_unit", "pixels of the network's input")
+    decode = partial(
+        decode_yolo,
+        anchors=fields.anchors(),
+        scale_x_y=fields.number("scale_x_y"),
+        new_coords=bool(fields.integer("new_coords", 0)),
+    )
+    return _head(fields, decode, len(fields.anchors()), 5)
+
+
+def _gaussian_yolo(fields: _Fields) -> Head:
+    fields.expect("anchor_unit", "pixels of the network's input")
+    decode = partial(
+        decode_gaussian_yolo,
+        anchors=fields.anchors(),
+        scale_x_y=fields.number("scale_x_y"),
+        yolo_point=fields.text("yolo_point"),
+    )
+    return _head(fields, decode, len(fields.anchors()), 9)
+
+
+def _region(fields: _Fields) -> Head:
+    fields.expect("anchor_unit", "cells of the head's map")
+    coords, tree = fields.integer("coords", 4), fields.tree()
+    decode = partial(
+        decode_region,
+        anchors=fields.anchors(),
+        coords=coords,
+        classes=fields.text("class_activation"),
+        background=bool(fields.integer("background", 0)),
+        classfix=fields.integer("classfix", -_MOST),
+        tree=tree,
+    )
+    return _head(fields, decode, len(fields.anchors()), coords + 1, tree)
+
+
+def _detection(fields: _Fields) -> Head:
+    classes, side, num = (fields.integer(key, 1) for key in ("classes", "side", "num"))
+    if fields.integer("coords", 0) != 4:
+        raise UserError("has boxes of other than 4 coordinates", fields.where, "Darknet itself counts on 4")
+    decode = partial(
+        decode_detection,
+        side=side,
+        num=num,
+        classes=classes,
+        softmax=bool(fields.integer("softmax", 0)),
+        sqrt=bool(fields.integer("sqrt", 0)),
+    )
+    count = side * side * (classes + num * 5)
+    return Head("detection", fields.blobs(), count, True, classes, decode, "default", 0.0, fields.where)
+
+
+def _head(fields: _Fields, decode: Decode, anchors: int, entries: int, tree: ClassTree | None = None) -> Head:
+    classes = fields.integer("classes", 1)
+    return Head(
+        type=fields.text("type"),
+        blobs=fields.blobs(),
+        channels=anchors * (entries + classes),
+        flat=False,
+        classes=classes,
+        decode=decode,
+        nms_kind=fields.text("nms_kind", "default"),
+        beta_nms=fields.number("beta_nms", 0.6),
+        where=fields.where,
+        names=tree.names if tree else (),
+    )
+
+
+_READERS = {
+    "yolo": _yolo,
+    "Gaussian_yolo": _gaussian_yolo,
+    "region": _region,
+    "detection": _detection,
+}
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The values of one head. What is missing or of another kind is a UserError."""
+
+    values: dict[str, Any]
+    where: str
+    folder: Path
+    tree_file: Path | None
+
+    def integer(self, key: str, least: int) -> int:
+        value = self.values.get(key)
+        if type(value) is not int or not least <= value <= _MOST:
+            raise self.wrong(key, f"an integer of {least} to {_MOST}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value: Any = self.values.get(key, default)
+        if not _is_number(value):
+            raise self.wrong(key, "a number")
+        return float(value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.values.get(key, default)
+        if not isinstance(value, str):
+            raise self.wrong(key, "a text")
+        return value
+
+    def expect(self, key: str, only: str) -> None:
+        if self.values.get(key) != only:
+            raise self.wrong(key, repr(only))
+
+    def anchors(self) -> Array:
+        """(anchors, 2), width and height."""
+        pairs: Any = self.values.get("anchors")
+        good = isinstance(pairs, list) and 0 < len(pairs) <= _MOST
+        good = good and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+        numbers = [number for pair in pairs for number in pair] if good else []
+        if not good or not all(map(_is_number, numbers)):
+            raise self.wrong("anchors", "a list of [width, height]")
+        return np.array(pairs, np.float64)
+
+    def blobs(self) -> tuple[str, ...]:
+        if "none" in self.values:
+            raise UserError(f"its blob is gone: {self.values['none']}", self.where, "convert without that")
+        names = self.values.get("blobs", [self.values.get("blob")])
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise self.wrong("blob", "the name of a blob")
+        return tuple(names)
+
+    def tree(self) -> ClassTree | None:
+        if self.values.get("tree") is None:
+            return None
+        named = Path(self.text("tree"))
+        places = (
+            [self.tree_file] if self.tree_file else [named, self.folder / named, self.folder / named.name]
+        )
+        place = next((one for one in places if one.is_file()), places[0])
+        found = read_tree(place)
+        classes = self.integer("classes", 1)
+        if len(found.names) != classes:
+            raise UserError(
+                f"holds {len(found.names)} classes, and the head has {classes}",
+                str(place),
+                "give its own tree",
+            )
+        return found
+
+    def wrong(self, key: str, expected: str) -> UserError:
+        value = json.dumps(self.values.get(key))
+        found = "is missing" if key not in self.values else f"is {value[:60]}"
+        return UserError(f"{key} {found}, expected {expected}", self.where, "convert the network anew")
+
+
+def _is_number(value: Any) -> bool:
+    """A number that float64 holds; JSON has integers of any length."""
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
