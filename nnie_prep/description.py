@@ -52,7 +52,7 @@ def as_text(document: dict[str, Any]) -> str:
         else:
             parts.append(f"  {json.dumps(key)}: {json.dumps(value)}")
             continue
-        opening, closing = "{}" if isinstance(value, dict) else "[]"
+        opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
         body = "".join(f"\n    {line}," for line in inner).rstrip(",")
         parts.append(f"  {json.dumps(key)}: {opening}{body}\n  {closing}")
     return "{\n" + ",\n".join(parts) + "\n}\n"

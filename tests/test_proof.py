@@ -258,3 +258,12 @@ def test_a_network_with_one_value_as_its_output(tmp_path: Path, seed: int) -> No
         last.blobs = [np.asarray(blob) * half_off for blob in last.blobs]
 
     assert proven(tmp_path, Options(seed=seed), spoil).answer == "differs"
+
+
+@pytest.mark.caffe
+def test_no_room_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_caffe(tmp_path)
+    net = read_net(*sorted(tmp_path.glob("*.prototxt")), *tmp_path.glob("*.caffemodel"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(UserError, match="set TMPDIR"):
+        Engine("caffe").run(net, {})

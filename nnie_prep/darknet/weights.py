@@ -140,6 +140,8 @@ def read_header(path: Path, flavor: Flavor = "alexeyab") -> Header:
             "give the path of a Darknet weights file",
         ) from None
     size = status.st_size
+    if start.startswith(b"version https://git"):
+        raise UserError("is a pointer of Git LFS, not the file itself", str(path), "run git lfs pull")
     if size < 12:
         raise _not_whole(size, path)
     version: tuple[int, int, int] = struct.unpack("<3i", start[:12])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -149,12 +150,17 @@ def _run_worker(python: str, request: dict[str, Any], folder: Path, where: str) 
         )
     except OSError as error:
         raise UserError(f"{python} cannot be run: {error.strerror}", where, INSTALL) from error
+    if child.returncode == -signal.SIGKILL:
+        raise UserError(f"{python} was killed, for want of memory perhaps", where, "use a smaller input")
     if child.returncode:
         said = caffe_message(child.stderr)
         if not said:
             raise RuntimeError(f"{WORKER.name} under {python} ended with {child.returncode}:\n{child.stderr}")
         raise UserError(f"Caffe stopped: {said}", where, f"this is the Caffe of {python}")
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    answer = folder / "result.json"
+    if not answer.exists():
+        raise UserError(f"{python} is no Python: it ran nothing", where, INSTALL)
+    result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if "missing" in result:
         said = " ".join(result["missing"].split())
         raise UserError(f"{python} cannot import caffe ({said})", where, INSTALL)

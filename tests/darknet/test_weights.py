@@ -277,6 +277,13 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path, change: str) -> None:
         np.asarray(blob)
 
 
+def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
+    path = tmp_path / "net.weights"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 35434956\n")
+    with pytest.raises(UserError, match="Git LFS"):
+        WeightsFile(path)
+
+
 # ---- cost ----------------------------------------------------------------------------------------
 
 

@@ -264,3 +264,8 @@ def test_worker_keeps_to_what_python_2_has():
             assert sum(isinstance(argument, ast.Starred) for argument in node.args) <= 1
         if isinstance(node, ast.Assign):
             assert not any(isinstance(target, ast.Starred) for target in ast.walk(node.targets[0]))
+
+
+def test_a_program_that_is_no_python(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no Python"):
+        caffe_engine.caffe_info("/bin/true")
