@@ -40,10 +40,19 @@ PLACES = [
 ]
 
 
+def _heed_signals() -> None:
+    """Undoes what a background job or nohup, running the tests, has every child inherit."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def cut_short(place: str, number: int, *arguments: str) -> Run:
     """Runs a command up to a place and sends it a signal there."""
     child = subprocess.Popen(
-        [sys.executable, "-c", _PAUSED, place, *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _PAUSED, place, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_signals,
     )
     assert child.stderr is not None
     assert child.stderr.readline() == "here\n"
@@ -71,9 +80,17 @@ def test_what_a_killed_run_left_is_cleaned_by_the_next(folder: Path) -> None:
     assert listing(folder).keys() == before.keys() | {"x.prototxt", "x.caffemodel", "x.json"}
 
 
-def test_nohup_is_respected(folder: Path) -> None:
-    done = spawn(*CONVERT, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    assert done.code == 0
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_nohup_is_respected(number: int, ignored: bool) -> None:
+    """A signal that was ignored when the program started stays so; only then."""
+    code = (
+        f"import signal; signal.signal({number}, signal.{'SIG_IGN' if ignored else 'SIG_DFL'});"
+        "from nnie_prep.cli import main; main(['passes', '-q']);"
+        f"print(signal.getsignal({number}) == signal.SIG_IGN)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{ignored}\n"
 
 
 # ---- disks and permissions ---------------------------------------------------------------------
