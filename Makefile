@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 # a network of your own for `make demo`; without these it is the official yolov3-tiny
 CFG ?=
 WEIGHTS ?=
@@ -32,7 +33,7 @@ echo "installing $(1)"; \
 { echo "make: apt-get failed; run:  apt-get update && apt-get install -y $(1)" >&2; exit 1; }
 endef
 
-.PHONY: help demo test test-fast lint format caffe bench proto clean
+.PHONY: help demo test test-fast fuzz lint format caffe bench proto clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +41,7 @@ help: ## show this list
 	@echo "PYTHON=python3.12 chooses another Python (3.10 or newer; make clean first)."
 	@echo "CFG=a.cfg WEIGHTS=a.weights shows the demo on a network of yours."
 	@echo "PYTEST_ARGS='-k fold -x' is handed to pytest."
+	@echo "FUZZ_ARGS='darknet --count 500' is handed to the fuzzer."
 
 demo: $(stamps)/run ## official yolov3-tiny: fetched, prepared and proven equal, without Caffe
 	@if [ -n "$(CFG)$(WEIGHTS)" ]; then \
@@ -57,6 +59,9 @@ test: $(stamps)/test $(stamps)/caffe ## the whole suite; builds pycaffe from sou
 
 test-fast: $(stamps)/test ## the suite without what needs Caffe, in under a minute
 	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest $(parallel) -m "not caffe" $(PYTEST_ARGS)
+
+fuzz: $(stamps)/test ## ten thousand damaged files of each kind: converted or refused, nothing else
+	@$(python) tests/fuzz.py $(FUZZ_ARGS)
 
 lint: $(stamps)/lint ## ruff, mypy --strict, and that the generated schema is up to date
 	@$(python) -m ruff check .

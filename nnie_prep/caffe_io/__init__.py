@@ -17,7 +17,8 @@ from nnie_prep.caffe_io.prototxt import format_prototxt, read_prototxt
 from nnie_prep.errors import UserError
 from nnie_prep.net import Blob, DeferredBlob, Layer, Net
 from nnie_prep.outputs.made_by import why_mixed
-from nnie_prep.shapes import blob_shapes, walk_shapes
+from nnie_prep.shapes import Shape, blob_shapes, walk_shapes
+from nnie_prep.shapes.weights import CONVOLUTION_TYPES
 
 __all__ = [
     "format_prototxt",
@@ -28,6 +29,10 @@ __all__ = [
     "write_caffemodel",
 ]
 
+# How many axes the weights have where the bottoms are not known; those of a bias are always one. Types that
+# came after the legacy shapes are left out.
+_AXES = dict.fromkeys(CONVOLUTION_TYPES, 4) | {"InnerProduct": 2, "Embed": 2, "PReLU": 1}
+
 
 def read_net(prototxt: Path, caffemodel: Path | None = None, warnings: list[str] | None = None) -> Net:
     """The net of a prototxt, with the weights of a caffemodel if one is given.
@@ -36,6 +41,8 @@ def read_net(prototxt: Path, caffemodel: Path | None = None, warnings: list[str]
     together. What is odd but harmless is appended to `warnings`.
     """
     net = read_prototxt(prototxt)
+    if any(layer.blobs for layer in net.layers):
+        _fit_written(net, _needed(net))
     if caffemodel is not None:
         if why := why_mixed(prototxt, caffemodel):
             raise UserError(
@@ -55,11 +62,7 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
     number of blobs, the same shapes. Unlike Caffe, a layer whose weights the file lacks is an
     error, for its weights would be random.
     """
-    expected = {
-        layer: blob_shapes(layer, bottoms)
-        for layer, bottoms, tops in walk_shapes(net)
-        if bottoms is not None and tops is not None
-    }
+    expected = _needed(net)
     by_name: dict[str, Layer] = {}
     for layer in net.layers:
         by_name.setdefault(layer.name, layer)
@@ -72,21 +75,43 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
         target.blobs = _fit(target, source_layer.blobs, expected.get(target), source)
     missing = [layer for layer in net.layers if expected.get(layer) and not layer.blobs]
     if missing:
-        names = ", ".join(layer.name for layer in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        other = f"; it has weights for {', '.join(unused[:5])} instead" if unused else ""
+        other = f"; it has weights for {_listed(unused)} instead" if unused else ""
         raise UserError(
-            f"has no weights for {len(missing)} layer(s) of {net.source}: {names}{other}",
+            f"has no weights for {len(missing)} layer(s) of {net.source}: "
+            f"{_listed([layer.name for layer in missing])}{other}",
             source,
             "give the caffemodel that was trained with this prototxt",
         )
     if unused:
-        return [f"{source}: weights of {len(unused)} layer(s) are not in {net.source}: {', '.join(unused)}"]
+        return [f"{source}: weights of {len(unused)} layer(s) are not in {net.source}: {_listed(unused)}"]
     return []
 
 
-def _fit(
-    layer: Layer, stored: list[StoredBlob], shapes: list[tuple[int, ...]] | None, source: str
-) -> list[Blob]:
+def _needed(net: Net) -> dict[Layer, list[Shape]]:
+    """The shapes of the blobs of each layer whose bottoms are known."""
+    return {
+        layer: blob_shapes(layer, bottoms)
+        for layer, bottoms, tops in walk_shapes(net)
+        if bottoms is not None and tops is not None
+    }
+
+
+def _fit_written(net: Net, expected: dict[Layer, list[Shape]]) -> None:
+    """Checks the blobs that the prototxt itself spells out."""
+    for layer in net.layers:
+        if layer.blobs:
+            written = [StoredBlob(blob, blob.shape, legacy=True) for blob in layer.blobs]
+            layer.blobs = _fit(layer, written, expected.get(layer), net.source)
+
+
+def _listed(names: list[str]) -> str:
+    """The first names, as far as a line has room for them."""
+    shown = [repr(name)[1:-1] for name in names[:5]]
+    shown = [name if len(name) <= 60 else f"{name[:57]}..." for name in shown]
+    return ", ".join(shown) + (", ..." if len(names) > 5 else "")
+
+
+def _fit(layer: Layer, stored: list[StoredBlob], shapes: list[Shape] | None, source: str) -> list[Blob]:
     """The stored blobs in the shapes that the layer needs; `shapes` is None where nobody knows."""
     where = f"{source}: layer {layer.name!r} ({layer.origin})"
     if shapes is not None and len(shapes) != len(stored):
@@ -97,8 +122,13 @@ def _fit(
         )
     blobs: list[Blob] = []
     for index, blob in enumerate(stored):
-        needed = blob.shape if shapes is None else shapes[index]
-        found = _drop_leading_ones(blob.shape, len(needed)) if blob.legacy else blob.shape
+        found, needed = blob.shape, blob.shape
+        if shapes is not None:
+            needed = shapes[index]
+            if blob.legacy:
+                found = _drop_leading_ones(found, len(needed))
+        elif blob.legacy and layer.type in _AXES:
+            found = needed = _drop_leading_ones(found, 1 if index else _AXES[layer.type])
         if found != needed:
             raise UserError(
                 f"blob {index} has shape {_text(blob.shape)}, and the prototxt needs {_text(needed)}",
@@ -109,13 +139,15 @@ def _fit(
     return blobs
 
 
-def _drop_leading_ones(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+def _drop_leading_ones(shape: Shape, ndim: int) -> Shape:
     """Legacy shapes are padded with ones in front to four extents."""
     surplus = max(0, len(shape) - ndim)
     return shape[surplus:] if all(extent == 1 for extent in shape[:surplus]) else shape
 
 
-def _reshape(values: Blob, shape: tuple[int, ...], where: str) -> Blob:
+def _reshape(values: Blob, shape: Shape, where: str) -> Blob:
+    if any(extent < 0 for extent in shape):
+        raise UserError(f"has the impossible shape {_text(shape)}", where, "obtain the caffemodel again")
     pieces = values.pieces if isinstance(values, DeferredBlob) else None
     reshaped = DeferredBlob(shape, lambda: np.asarray(values).reshape(shape), pieces)
     if values.size != reshaped.size:
@@ -125,5 +157,5 @@ def _reshape(values: Blob, shape: tuple[int, ...], where: str) -> Blob:
     return reshaped if isinstance(values, DeferredBlob) else values.reshape(shape)
 
 
-def _text(shape: tuple[int, ...]) -> str:
+def _text(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "scalar"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParamet
 from nnie_prep.outputs.target_checks import stat_of_input
 
 _TOKEN = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#[^\n]*|[{}<>]|\n|[A-Za-z_]\w*""")
+_LONGEST_NAME = 512
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def read_prototxt(path: Path) -> Net:
@@ -40,10 +43,12 @@ def read_prototxt(path: Path) -> Net:
             f"{path}:{lines['layers'][0]}",
             'write all layers in one form; `layer { type: "Convolution" .. }` is today\'s',
         )
-    origins = [f"{path.name}:{line}" for line in lines["layer"] + lines["layers"]]
-    protos: list[tuple[LayerParameter, str]] = list(zip(message.layer, origins, strict=False))
-    if message.layers:
-        protos = upgrade_layers(message.layers, origins)
+    origins = [f"{path.name}:{line}" for line in lines["layers" if message.layers else "layer"]]
+    protos: list[tuple[LayerParameter, str]] = (
+        upgrade_layers(message.layers, origins)
+        if message.layers
+        else list(zip(message.layer, origins, strict=True))
+    )
     if not protos:
         raise UserError("describes no layers", str(path), "is it a solver, or cut short?")
     net = Net(source=path.name, comments=_head_comments(text))
@@ -62,6 +67,7 @@ def read_prototxt(path: Path) -> Net:
         raise UserError(
             "has no layer left in the TEST phase", str(path), "check its include and exclude rules"
         )
+    _check_names(net, path)
     _check_input(net, path)
     check_wiring(net)
     return net
@@ -97,6 +103,7 @@ def _explain(error: text_format.ParseError, path: Path) -> UserError:
     text = " ".join((place[3] if place else text).split()).rstrip(".")
     text = re.sub(r"^'.*': (?=[A-Z])", "", text)  # newer protobufs quote the whole line
     text = text if len(text) < 200 else f"{text[:150]} ... {text[-40:]}"
+    text = _one_line(text)
     unknown = re.search(r'Message type "(\w[\w.]*)" (?:should not have|has no field named) "(\w+)"', text)
     if unknown is None or "no field" not in text:
         return UserError(text, where, "correct the text there, or just before it")
@@ -126,7 +133,8 @@ def _layer_lines(text: str) -> dict[str, list[int]]:
             depth += 1
         elif token in "}>":
             depth -= 1
-        elif token[0] not in "\"'#":
+            word_line = line  # of the next in a list, as in layer: [{ .. }, { .. }]
+        elif depth == 0 and token[0] not in "\"'#":
             word, word_line = token, line
     return lines
 
@@ -145,15 +153,23 @@ def _lift(proto: LayerParameter, origin: str) -> Layer:
     """A layer whose wiring and blobs are taken out of its message."""
     layer = Layer(LayerParameter(), list(proto.bottom), list(proto.top), origin=origin)
     layer.proto.CopyFrom(proto)
-    layer.blobs = [_blob_of(blob) for blob in proto.blobs]
+    layer.blobs = [
+        _blob_of(blob, f"{origin}: blob {place} of layer {proto.name!r}")
+        for place, blob in enumerate(proto.blobs)
+    ]
     for name in ("bottom", "top", "blobs", "include", "exclude"):
         layer.proto.ClearField(name)
     return layer
 
 
-def _blob_of(proto: BlobProto) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    shape = tuple(proto.shape.dim) or (proto.num, proto.channels, proto.height, proto.width)
-    return np.array(proto.double_data or proto.data, dtype=np.float32).reshape(shape)
+def _blob_of(proto: BlobProto, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    shape = tuple(proto.shape.dim)
+    if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
+        shape = (proto.num, proto.channels, proto.height, proto.width)
+    values = np.array(proto.double_data or proto.data, dtype=np.float32)
+    if any(extent < 0 for extent in shape) or values.size != math.prod(shape):
+        raise UserError(f"{values.size} values for the shape {shape}", where, "correct its shape or its data")
+    return values.reshape(shape)
 
 
 def _is_included(proto: LayerParameter, state: NetState, where: str) -> bool:
@@ -175,6 +191,22 @@ def _meets(state: NetState, rule: NetStateRule) -> bool:
         return False
     stages = set(state.stage)
     return stages.issuperset(rule.stage) and stages.isdisjoint(rule.not_stage)
+
+
+def _check_names(net: Net, path: Path) -> None:
+    """Messages and notes quote names as they are: none may fill a screen or steer a terminal."""
+    found = [(name, str(path)) for name in net.header.input]
+    for layer in net.layers:
+        found += [(name, layer.origin) for name in (layer.name, layer.type, *layer.bottoms, *layer.tops)]
+    for name, where in found:
+        if len(name) > _LONGEST_NAME:
+            raise UserError(
+                f"found a name of {len(name)} characters, {name[:40]!r}.., expected at most {_LONGEST_NAME}",
+                where,
+                "shorten it, in the caffemodel too if it is that of a layer",
+            )
+        if _CONTROL.search(name):
+            raise UserError(f"found a control character in the name {name!r}", where, "rename it")
 
 
 def _check_input(net: Net, path: Path) -> None:

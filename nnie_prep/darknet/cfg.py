@@ -26,7 +26,7 @@ Stricter than Darknet, always with a UserError that names file and line:
 - integers must fit 32 bits, floats must be finite in float32;
 - a line that is neither option nor header nor comment, an option without key or value, an option before
   the first section, a malformed header, a first section other than [net] or [network], a second one,
-  bytes that no text has, more than 1 MiB.
+  bytes that no text has, more than 1 MiB or 10,000 sections.
 """
 
 from __future__ import annotations
@@ -95,8 +95,11 @@ TRAINING_KEYS = {
 }
 
 _LARGEST_FILE = 1 << 20
+_MOST_SECTIONS = 10_000
 _LARGEST_FLOAT32 = 3.4028234663852886e38
 _BLANKS = str.maketrans("", "", " \t\r\n")
+# Messages quote the names of sections; no tree has one of half that length.
+_LONGEST_NAME = 40
 _HEADER = re.compile(r"\[([^\[\]]+)\]")
 _INTEGER = re.compile(r"([+-]?[0-9]+)(?:[#;].*)?")
 _FLOAT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?:[#;].*)?")
@@ -221,12 +224,12 @@ class Section:
             if key not in known:
                 near = get_close_matches(key, candidates, n=1, cutoff=0.7)
                 advice = f"; did you mean {near[0]}?" if near else ""
-                found.append((line, f"{_shown(f'{key}={value}')} is not used{advice}"))
+                found.append((line, f"{shown(f'{key}={value}')} is not used{advice}"))
         for key, value, line in self.repeated:
             if key not in training:
                 first, first_line = self.options[key]
-                advice = f"Darknet takes the first, {_shown(f'{key}={first}')} in line {first_line}"
-                found.append((line, f"{_shown(f'{key}={value}')} is not used: {advice}"))
+                advice = f"Darknet takes the first, {shown(f'{key}={first}')} in line {first_line}"
+                found.append((line, f"{shown(f'{key}={value}')} is not used: {advice}"))
         return [Remark(f"{self.path}:{line}", text) for line, text in sorted(found)]
 
     def _integer(self, key: str, text: str) -> builtins.int:
@@ -237,7 +240,7 @@ class Section:
         value = float(match[1])
         if not -(2**31) <= value < 2**31:
             raise UserError(
-                f"{key}={_shown(text)} does not fit Darknet's 32-bit integers",
+                f"{key}={shown(text)} does not fit Darknet's 32-bit integers",
                 self.where(key),
                 "correct the number",
             )
@@ -249,14 +252,14 @@ class Section:
             raise self._no_number(key, text, "a number")
         value = float(match[1])
         if abs(value) > _LARGEST_FLOAT32:
-            raise UserError(f"{key}={_shown(text)} is beyond float32", self.where(key), "correct the number")
+            raise UserError(f"{key}={shown(text)} is beyond float32", self.where(key), "correct the number")
         return value
 
     def _no_number(self, key: str, text: str, wanted: str) -> UserError:
         whole = self.options[key][0]
-        place = "" if text == whole else f" in {_shown(f'{key}={whole}')}"
+        place = "" if text == whole else f" in {shown(f'{key}={whole}')}"
         return UserError(
-            f"[{self.header}] needs {wanted} for {key}, found {_shown(text)!r}{place}",
+            f"[{self.header}] needs {wanted} for {key}, found {shown(text)!r}{place}",
             self.where(key),
             "correct the value; only a remark that begins with # may follow a number",
         )
@@ -271,7 +274,7 @@ class Section:
         else:
             return
         raise UserError(
-            f"[{self.header}] has {key}={_shown(self.options[key][0])}, expected {wanted}",
+            f"[{self.header}] has {key}={shown(self.options[key][0])}, expected {wanted}",
             self.where(key),
             "correct the value",
         )
@@ -296,9 +299,15 @@ def read_cfg(path: Path) -> list[Section]:
             )
         if stripped[0] == "[":
             sections.append(_header(stripped, path, number, len(sections) - 1))
+            if len(sections) > _MOST_SECTIONS:
+                raise UserError(
+                    f"found more than {_MOST_SECTIONS} sections, which no network has",
+                    where,
+                    "remove what was repeated",
+                )
         elif not sections:
             raise UserError(
-                f"expected [net] before the first option, found {_shown(stripped)!r}",
+                f"expected [net] before the first option, found {shown(stripped)!r}",
                 where,
                 "give a Darknet cfg file; it begins with [net]",
             )
@@ -331,9 +340,9 @@ def _text(path: Path) -> str:
 
 def _header(stripped: str, path: Path, number: int, index: int) -> Section:
     match = _HEADER.fullmatch(stripped)
-    if not match:
+    if not match or len(match[1]) > _LONGEST_NAME or not match[1].isprintable():
         raise UserError(
-            f"expected a section header such as [convolutional], found {_shown(stripped)!r}",
+            f"expected a section header such as [convolutional], found {shown(stripped)!r}",
             f"{path}:{number}",
             "write the name in brackets, alone in its line",
         )
@@ -351,7 +360,7 @@ def _add_option(section: Section, stripped: str, where: str, number: int) -> Non
     key, equals, value = stripped.partition("=")
     if not (key and equals and value):
         raise UserError(
-            f"expected key=value in [{section.header}], found {_shown(stripped)!r}",
+            f"expected key=value in [{section.header}], found {shown(stripped)!r}",
             where,
             "complete the line, or make it a comment with #",
         )
@@ -374,6 +383,7 @@ def _check_sections(sections: list[Section], path: Path) -> None:
         raise UserError("has no layers after [net]", sections[0].where(), "give the complete cfg file")
 
 
-def _shown(text: str) -> str:
-    """A piece of the file that fits a one-line message."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def shown(text: str) -> str:
+    """A piece of the file that fits a one-line message and does no harm to a terminal."""
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -54,6 +54,19 @@ def read_indices(section: Section, key: str) -> list[int]:
     return indices
 
 
+def read_index(section: Section, key: str) -> int:
+    """The one section index of an option; UserError where it lists more, of which Darknet reads the first."""
+    indices = read_indices(section, key)
+    if len(indices) > 1:
+        raise refusal(
+            section,
+            key,
+            f"{key} names {len(indices)} sections; Darknet reads only the first",
+            "name one section",
+        )
+    return indices[0]
+
+
 def _sizes(sources: list[Output]) -> str:
     return ", ".join(f"{source.size[0]} x {source.size[1]}" for source in sources)
 
@@ -122,5 +135,4 @@ def emit_sam(build: Builder, section: Section) -> Output:
 
 
 def _from(build: Builder, section: Section) -> Output:
-    indices = read_indices(section, "from")
-    return build.output("from", indices[0])
+    return build.output("from", read_index(section, "from"))

@@ -14,9 +14,9 @@ import numpy as np
 from nnie_prep.darknet import kernels
 from nnie_prep.darknet.activations import IN_SHORTCUT, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
-from nnie_prep.darknet.cfg import Section
+from nnie_prep.darknet.cfg import Section, shown
 from nnie_prep.darknet.emit_convolution import convolution_param
-from nnie_prep.darknet.emit_merging import read_indices
+from nnie_prep.darknet.emit_merging import read_index, read_indices
 from nnie_prep.net import Array, DeferredBlob
 
 # shortcut_multilayer_cpu (AlexeyAB blas.c:73)
@@ -41,13 +41,14 @@ def _sum(build: Builder, section: Section) -> tuple[str, tuple[int, int, int]]:
     normalization = section.string("weights_normalization", "none")
     if per not in ("none", "per_feature", "per_layer", "per_channel"):
         build.refuse(
-            "weights_type", f"weights_type={per} is not known", "use none, per_feature or per_channel"
+            "weights_type", f"weights_type={shown(per)} is not known", "use none, per_feature or per_channel"
         )
         per = "none"
     if per != "none" and normalization not in ("relu", "avg_relu", "softmax"):
         build.refuse(
             "weights_normalization",
-            f"Darknet needs weights_normalization=relu or softmax with weights_type, found {normalization}",
+            "Darknet needs weights_normalization=relu or softmax with weights_type, found "
+            + shown(normalization),
             "correct it",
         )
     indices = read_indices(section, "from")
@@ -79,12 +80,11 @@ def _fit_channels(build: Builder, number: int, source: Output, channels: int) ->
     blob = build.picture(source)
     if source.channels == channels:
         return blob
-    chosen = [channel if channel < source.channels else -1 for channel in range(channels)]
     return build.add(
         "Convolution",
         _numbered("channels", number),
         blob,
-        blobs=[kernels.selection(chosen, source.channels)],
+        blobs=[kernels.selection(range(channels), source.channels)],
         convolution_param=convolution_param(channels, (1, 1)),
     )
 
@@ -126,9 +126,9 @@ def _normalized(stored: DeferredBlob, term: int, channels: int, softmax: bool) -
 
 def _sampled_sum(build: Builder, section: Section) -> tuple[str, tuple[int, int, int]]:
     alpha, beta = section.float("alpha", 1.0), section.float("beta", 1.0)
-    indices = read_indices(section, "from")
+    index = read_index(section, "from")
     source = build.input()
-    other = build.output("from", indices[0])
+    other = build.output("from", index)
     stride, sample = (
         max(1, other.size[1] // source.size[1]),
         max(1, source.size[1] // other.size[1]),

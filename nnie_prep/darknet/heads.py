@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnie_prep.darknet.builder import INPUT, Builder, Output, refusal
+from nnie_prep.darknet.builder import Builder, NotKnown, Output, refusal
 from nnie_prep.darknet.cfg import Section
 
 # Darknet's anchor where the cfg gives none (AlexeyAB yolo_layer.c:62, region_layer.c:43)
@@ -171,8 +171,9 @@ def _anchors(section: Section, num: int) -> list[list[float]]:
 
 
 def _stride(build: Builder, source: Output) -> int | float | list[int | float]:
-    _, *whole_size = build.shapes[INPUT][1:]
-    pairs = zip(whole_size, source.size, strict=True)
+    if build.network_shape is None:
+        raise NotKnown
+    pairs = zip(build.network_shape[1:], source.size, strict=True)
     vertical, horizontal = (whole // cells if whole % cells == 0 else whole / cells for whole, cells in pairs)
     return vertical if vertical == horizontal else [vertical, horizontal]
 

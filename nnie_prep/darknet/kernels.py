@@ -15,12 +15,6 @@ from nnie_prep.net import Array, DeferredBlob
 Pair = tuple[int, int]
 
 
-def constant(values: Array) -> DeferredBlob:
-    """A small array as a blob."""
-    kept = np.asarray(values, dtype=np.float32)
-    return DeferredBlob(kept.shape, lambda: kept)
-
-
 def filled(shape: Sequence[int], value: float) -> DeferredBlob:
     """The same value everywhere."""
     return DeferredBlob(shape, lambda: np.full(tuple(shape), value, np.float32))
@@ -41,13 +35,13 @@ def one_hot(size: Pair, at: Pair, value: float = 1.0) -> Array:
 
 
 def selection(chosen: Sequence[int], channels: int) -> DeferredBlob:
-    """(len(chosen), channels, 1, 1): output k is channel chosen[k], or zero where that is -1."""
+    """(len(chosen), channels, 1, 1): output k is channel chosen[k]; zero where there is none."""
     shape = (len(chosen), channels, 1, 1)
 
     def compute() -> Array:
         weights: Array = np.zeros(shape, np.float32)
         for output, channel in enumerate(chosen):
-            if channel >= 0:
+            if 0 <= channel < channels:
                 weights[output, channel] = 1.0
         return weights
 

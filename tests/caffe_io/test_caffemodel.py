@@ -267,3 +267,49 @@ def test_layers_of_the_same_name_take_the_first(tmp_path, prototxt) -> None:
     stored = read_caffemodel(_written(tmp_path, prototxt))
     load_weights(net, stored, "x")
     _assert_loaded(net, weights)
+
+
+def _saved(folder: Path, **layers: list[BlobProto]) -> Path:
+    message = NetParameter()
+    for name, blobs in layers.items():
+        message.layer.add(name=name).blobs.extend(blobs)
+    path = folder / "saved.caffemodel"
+    path.write_bytes(message.SerializeToString())
+    return path
+
+
+def test_negative_extents_where_nobody_knows_the_shape(tmp_path) -> None:
+    prototxt = tmp_path / "unknown.prototxt"
+    prototxt.write_text(DEPLOY.replace('"Convolution"', '"Mystery"'))
+    blob = BlobProto(data=range(6))
+    blob.shape.dim.extend([-2, -3])
+    with pytest.raises(UserError, match="blob 0: has the impossible shape -2x-3"):
+        read_net(prototxt, _saved(tmp_path, conv=[blob]))
+
+
+def test_legacy_shapes_where_the_bottom_is_not_known(tmp_path) -> None:
+    """Behind a data layer only the type tells how many of the leading ones belong to a shape."""
+    prototxt = tmp_path / "data.prototxt"
+    text = DEPLOY.split("layer {", 1)[1].replace("num_output: 4 ", "num_output: 1 ").replace(" group: 2", "")
+    prototxt.write_text('layer { name: "data" type: "Data" top: "data" }\nlayer {' + text)
+    weights = {"conv": [(1, 3, 3, 2), (1,)], "ip": [(3, 72), (3,)]}
+    stored = {name: [_blob(np.ones(s), legacy=True) for s in shapes] for name, shapes in weights.items()}
+    net = read_net(prototxt, _saved(tmp_path, **stored))
+    assert {
+        layer.name: [blob.shape for blob in layer.blobs] for layer in net.layers if layer.blobs
+    } == weights
+
+
+def test_blobs_spelt_out_in_the_prototxt_must_fit(tmp_path) -> None:
+    blob = "blobs { shape { dim: 2 dim: 3 } data: [1, 2, 3, 4, 5, 6] }"
+    prototxt = tmp_path / "spelt.prototxt"
+    prototxt.write_text(DEPLOY.replace('name: "ip"', f'name: "ip" {blob} {blob}'))
+    with pytest.raises(UserError, match="blob 0 has shape 2x3, and the prototxt needs 3x72"):
+        read_net(prototxt)
+
+
+def test_names_without_end_are_cut(tmp_path, prototxt) -> None:
+    stored = {"\n" + "x" * 9000: [_blob(np.ones(3))]}
+    with pytest.raises(UserError, match=r"it has weights for \\nxxx") as caught:
+        read_net(prototxt, _saved(tmp_path, **stored))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600

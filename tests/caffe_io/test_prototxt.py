@@ -178,6 +178,19 @@ def test_caffe_upgrades_alike(tmp_path, text) -> None:
         ('layers { layer { type: "unheard" } }', ":1", "unheard"),
         ('layers { layer { type: "relu" kernelsize: 2 } }', ":1", "kernelsize"),
         ("\x00\x01\x02layer", ":1", "binary"),
+        (
+            HEAD + RELU.replace("bottom", "blobs { data: 1 data: 2 shape { dim: 3 } } bottom"),
+            ":2",
+            "2 values for",
+        ),
+        (
+            HEAD + RELU.replace("bottom", "blobs { data: 1 data: 2 shape { dim: -1 dim: -2 } } bottom"),
+            ":2",
+            "-2",
+        ),
+        (HEAD + RELU.replace('top: "r"', f'top: "{"r" * 9000}"'), ":2", "a name of 9000 characters, 'rrr"),
+        (HEAD + RELU.replace('top: "r"', 'top: "\\033[2J"'), ":2", r"in the name '\x1b[2J'"),
+        (HEAD + "\ufeff" + RELU, ":2:1", "got ?"),
         (HEAD.encode() + b'layer { name: "\xb0\xa1" type: "ReLU" }', ":2", "not UTF-8"),
     ],
 )
@@ -199,3 +212,13 @@ def test_a_missing_file_and_a_folder(tmp_path) -> None:
     for path, says in ((tmp_path / "absent.prototxt", "cannot be read"), (tmp_path, "not a regular file")):
         with pytest.raises(UserError, match=says):
             read_prototxt(path)
+
+
+@pytest.mark.parametrize(("field", "kind"), [("layer", '"ReLU"'), ("layers", "RELU")])
+def test_a_list_of_layers_loses_none(tmp_path, field, kind) -> None:
+    first, second = (f'{{ name: "{name}" type: {kind} bottom: "data" top: "{name}" }}' for name in "ab")
+    net = _read(tmp_path, f"{HEAD}{field}: [ {first},\n{second} ]")
+    assert [(layer.name, layer.origin) for layer in net.layers] == [
+        ("a", "net.prototxt:2"),
+        ("b", "net.prototxt:2"),
+    ]

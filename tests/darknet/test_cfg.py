@@ -230,6 +230,9 @@ def test_training_keys_are_no_mistakes(tmp_path: Path) -> None:
         (f"{NET}[conv]x\n", 5, "expected a section header"),
         (f"{NET}[]\n", 5, "expected a section header"),
         (f"{NET}[[conv]]\n", 5, "expected a section header"),
+        (f"{NET}[{'conv' * 11}]\n", 5, "expected a section header"),
+        (f"{NET}[con\x85v]\n", 5, "found '[con?v]'"),
+        (f"{NET}" + "[a]\n" * 10_000, 10_004, "more than 10000 sections"),
         (f"{NET}[conv]\nsize=\x00\n", 6, "found byte 0x00"),
         (f"{NET}[conv]\nsize=1\x0b\n", 6, "found byte 0x0b"),
         ("[net]\rwidth=3\r[conv]\r", 1, "expected a section header"),  # line ends of an old Macintosh

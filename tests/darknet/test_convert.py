@@ -484,6 +484,7 @@ def test_sections_of_the_other_flavor(tmp_path: Path) -> None:
         ("width=4\nheight=4\nchannels=3\ninputs=49", 5, "inputs=49"),
         ("width=4\nheight=0\nchannels=3", 3, "at least 1"),
         ("width=4\nheight=4\nchannels=70000", 4, "at most 65535"),
+        ("width=60000\nheight=60000\nchannels=3", 2, "10800000000 is more than Caffe can hold"),
     ],
 )
 def test_nets_without_a_picture(net: str, line: int, words: str, tmp_path: Path) -> None:

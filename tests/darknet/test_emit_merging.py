@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from darknet_texts import line_of, refusal, structure
 
@@ -48,6 +50,10 @@ WRONG = [
     ("[scale_channels]\nscale_wh=1\nfrom=0", 2, "by one of shape (3, 8, 6), expected (1, 8, 6)"),
     ("[scale_channels]", 0, "[scale_channels] names no sections"),
     ("[avgpool]\n[scale_channels]\nactivation=mish\nfrom=1", 2, "Darknet computes zeros for activation=mish"),
+    ("[sam]\nfrom=0,1", 1, "from names 2 sections; Darknet reads only the first"),
+    ("[scale_channels]\nfrom=-2,-900", 1, "from names 2 sections"),
+    (f"[shortcut]\nweights_type={'x' * 9000}\nfrom=0", 1, f"weights_type={'x' * 57}... is not known"),
+    (f"[shortcut]\nweights_type=per_channel\nweights_normalization={'x' * 9000}\nfrom=0", 2, "found xxx"),
     ("[sam]\nfrom=2", 1, "multiplies outputs of different shapes, (3, 8, 6) and (3, 4, 3)"),
     ("[sam]\nactivation=swish\nfrom=0", 1, "Darknet computes zeros for activation=swish"),
 ]
@@ -91,3 +97,20 @@ def test_pjreddie_ignores_groups(tmp_path: Path) -> None:
 def test_alexeyab_ignores_alpha(tmp_path: Path) -> None:
     conversion = structure(tmp_path, "[maxpool]\nsize=3\n[shortcut]\nfrom=0\nalpha=3")
     assert len(conversion.warnings) == 1 and "alpha=3 is not used" in conversion.warnings[0]
+
+
+def test_conversion_needs_no_memory_for_what_is_not_written(tmp_path: Path) -> None:
+    """A hundred million channels: lists of that length would be blown up before anybody asks for weights."""
+    text = "[conv]\nfilters=3\n[conv]\nfilters=100000000\n[shortcut]\nfrom=0\n"
+    tracemalloc.start()
+    (*_, last) = structure(tmp_path, text, (1, 1, 1)).net.layers
+    needed = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert last.type == "Eltwise" and needed < 3e6
+
+
+def test_the_channels_that_are_missing_are_zero(tmp_path: Path) -> None:
+    channels = structure(tmp_path, "[conv]\nfilters=2\n[conv]\nfilters=3\n[shortcut]\nfrom=0\n").net.layers[
+        -2
+    ]
+    np.testing.assert_array_equal(np.asarray(channels.blobs[0])[:, :, 0, 0], [[1, 0], [0, 1], [0, 0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -114,3 +115,31 @@ def test_pjreddie_has_one_stride_and_no_average(tmp_path: Path) -> None:
     conversion = structure(tmp_path, "[maxpool]\nsize=2\nstride=2\nstride_x=1", flavor="pjreddie")
     assert conversion.layers[0].shape == (3, 4, 3) and len(conversion.warnings) == 1
     assert "known to alexeyab's" in refusal(tmp_path, "[local_avgpool]", flavor="pjreddie").message
+
+
+@pytest.mark.parametrize(
+    ("width", "text", "words"),
+    [
+        (1, "[conv]\nfilters=500000000\n[maxpool]\nmaxpool_depth=1\nout_channels=1", "into 500000000 runs"),
+        (1, "[conv]\nfilters=500000001\n[maxpool]\nmaxpool_depth=1\nout_channels=2", "into 250000001 runs"),
+        (
+            1,
+            "[conv]\nfilters=500000001\n[maxpool]\nmaxpool_depth=1\nout_channels=500000000",
+            "more than Caffe can",
+        ),
+        (60000, "[upsample]\nstride=100\n[local_avgpool]\nsize=3", "100 x 6000000, expected at most 1048576"),
+        (
+            1,
+            "[upsample]\nstride=4096\n[upsample]\nstride=7\n[local_avgpool]\nsize=3",
+            "more than Caffe can load",
+        ),
+    ],
+)
+def test_absurd_sizes_are_refused_without_memory_for_them(
+    width: int, text: str, words: str, tmp_path: Path
+) -> None:
+    tracemalloc.start()
+    error = refusal(tmp_path, text, (1, 1, width))
+    needed = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert words in error.message and needed < 5e6

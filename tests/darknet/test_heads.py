@@ -167,6 +167,7 @@ def test_contrastive(tmp_path: Path) -> None:
         ("[region]\nclasses=9\nnum=3", 8, "expected 3 anchors of 14 entries = 42"),
         ("[Gaussian_yolo]\nclasses=3\nnum=3", 8, "expected 3 anchors of 12 entries = 36"),
         ("[detection]\nside=7\nclasses=3\nnum=2", 7, "reads 1152 values, expected side^2"),
+        ("[region]\nclasses=9\nnum=9999", 9, "at most 4096"),
         ("[contrastive]\nyolo_layer=-1", 8, "yolo_layer names section 0, expected a [yolo] before it"),
         ("[contrastive]\nyolo_layer=7", 8, "yolo_layer names section 7"),
     ],
@@ -174,3 +175,9 @@ def test_contrastive(tmp_path: Path) -> None:
 def test_refusals(text: str, line: int, words: str, tmp_path: Path) -> None:
     error = refusal(tmp_path, f"[max]\nsize=3\n{text}", (24, 8, 6))
     assert words in error.message and line_of(error) == line and error.hint
+
+
+def test_a_head_where_net_is_wrong(tmp_path: Path) -> None:
+    """Its input is known, the picture that its stride is measured against is not: [net] alone is to blame."""
+    text = "[implicit]\nfilters=24\n[region]\nclasses=3\nnum=3"
+    assert "channels=0" in refusal(tmp_path, text, (0, 8, 6)).message
