@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from nnie_prep.darknet.cfg import TRAINING_KEYS, Section, read_cfg
 from nnie_prep.darknet.reference import Reference
+from nnie_prep.darknet.reference.precision import in_float64
 from nnie_prep.darknet.weights import WeightsFile
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array
@@ -72,6 +74,9 @@ _HINT = "leave out --against opencv"
 class OpenCV:
     """A network as OpenCV computes it. `name` is for verdicts: "OpenCV 4.14.0"."""
 
+    left_out: Mapping[int, str] = MappingProxyType({})
+    doubts: Mapping[int, str] = MappingProxyType({})
+
     def __init__(self, cv2: Any, net: Any, reference: Reference, cfg: Path) -> None:
         self.name = f"OpenCV {cv2.__version__}"
         self._cv2 = cv2
@@ -83,9 +88,7 @@ class OpenCV:
     def iterate(self, x: Array, dtype: Any = np.float32) -> Iterator[tuple[Section, Array | None]]:
         """Each section with its output for an input (C, H, W); None for heads and [cost].
 
-        OpenCV computes in float32 alone. For float64 its outputs are corrected by what the NumPy Darknet
-        loses to float32, so that the difference of both is the rounding noise that this network has, and
-        says nothing of how far OpenCV and NumPy are apart.
+        OpenCV computes in float32 alone; as for float64, see `in_float64`.
         """
         with _errors_of(self._cv2, self._cfg):
             self._net.setInput(np.ascontiguousarray(x, np.float32)[np.newaxis])
@@ -97,14 +100,8 @@ class OpenCV:
         ]
         if dtype == np.float32:
             yield from zip(sections, outputs, strict=True)
-            return
-        rounded = self._reference.iterate(x, np.float32)
-        precise = self._reference.iterate(x, np.float64)
-        for output, (section, single), (_, double) in zip(outputs, rounded, precise, strict=True):
-            if output is None or single is None or double is None or output.size != double.size:
-                yield section, None
-            else:
-                yield section, output + (double - single).reshape(output.shape)
+        else:
+            yield from in_float64(self._reference, x, outputs)
 
 
 def load(cfg: Path, weights: Path) -> OpenCV:

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from nnie_prep.darknet.cfg import Section, read_cfg
+from nnie_prep.darknet.cfg import Section, read_cfg, shown
 from nnie_prep.darknet.reference import convolution, heads, joining, resampling
 from nnie_prep.darknet.reference.activations import activation_fault
 from nnie_prep.darknet.reference.joining import shortcut_fault
@@ -65,6 +66,8 @@ class Reference:
     """
 
     name = "Darknet in NumPy"
+    left_out: Mapping[int, str] = MappingProxyType({})
+    doubts: Mapping[int, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -93,6 +96,15 @@ class Reference:
         self._where = sections[0].where()
         self._steps = plan.steps
 
+    def check_input(self, x: Array) -> None:
+        """UserError: the input has another shape."""
+        if tuple(x.shape) != self.input_shape:
+            raise UserError(
+                f"[net] asks for an input of {self.input_shape} (channels, height, width), got {x.shape}",
+                self._where,
+                "give an input of that shape",
+            )
+
     def forward(self, x: Array, dtype: Any = np.float32) -> list[Array | None]:
         """The output of each section for an input (C, H, W): (C, H, W), or (n,) where it is no image."""
         return [output for _, output in self.iterate(x, dtype)]
@@ -105,12 +117,7 @@ class Reference:
         Keeps only outputs that a later section reads. dtype is np.float32 or np.float64. `forced` maps
         indices of sections to values that later sections read in place of their outputs.
         """
-        if tuple(x.shape) != self.input_shape:
-            raise UserError(
-                f"[net] asks for an input of {self.input_shape} (channels, height, width), got {x.shape}",
-                self._where,
-                "give an input of that shape",
-            )
+        self.check_input(x)
         last_reader = {index: position for position, step in enumerate(self._steps) for index in step.reads}
         kept: dict[int, Array] = {-1: np.asarray(x, dtype)}
         for position, step in enumerate(self._steps):
@@ -172,7 +179,7 @@ def _fault(section: Section, flavor: Flavor) -> str:
             else section.type == ("softmax" if key == "spatial" else "convolutional")
         )
         if concerns and section.has(key) and section.float(key, 0.0):
-            return f"{key}={section.string(key)}: {reason}"
+            return f"{key}={shown(section.string(key))}: {reason}"
     fault = activation_fault(section, flavor)
     if not fault and section.type == "shortcut" and flavor == "alexeyab":
         fault = shortcut_fault(section)

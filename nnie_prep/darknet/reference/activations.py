@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnie_prep.darknet.cfg import Section
+from nnie_prep.darknet.cfg import Section, shown
 from nnie_prep.darknet.weights import Flavor
 from nnie_prep.net import Array
 
@@ -123,7 +123,7 @@ def activation_fault(section: Section, flavor: Flavor) -> str:
         return ""
     if name in known_activations("convolutional", "alexeyab"):
         return f"activation={name}, which {flavor}'s Darknet does not compute in [{section.header}]"
-    return f"unknown activation={name}"
+    return f"unknown activation={shown(name)}"
 
 
 def activation(section: Section, flavor: Flavor) -> Callable[[Array], Array]:

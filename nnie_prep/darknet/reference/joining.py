@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnie_prep.darknet.cfg import Section
+from nnie_prep.darknet.cfg import Section, shown
 from nnie_prep.darknet.reference.activations import activation, logistic
 from nnie_prep.darknet.reference.plan import Plan, Shape, Step, inconsistent, quotient, values
 from nnie_prep.errors import UserError
@@ -52,9 +52,9 @@ def shortcut_fault(section: Section) -> str:
     weights_type = section.string("weights_type", "none")
     normalization = section.string("weights_normalization", "none")
     if weights_type not in _WEIGHTS_TYPES:
-        return f"unknown weights_type={weights_type}"
+        return f"unknown weights_type={shown(weights_type)}"
     if weights_type != "none" and normalization not in _NORMALIZATIONS:
-        return f"weights_type={weights_type} with weights_normalization={normalization}"
+        return f"weights_type={weights_type} with weights_normalization={shown(normalization)}"
     return ""
 
 

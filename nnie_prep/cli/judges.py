@@ -1,0 +1,50 @@
+"""Whom a conversion from Darknet is compared with: --against."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnie_prep.errors import UserError
+
+if TYPE_CHECKING:
+    from nnie_prep.proof import Judge
+
+
+def check_judge(options: Namespace) -> None:
+    """UserError: --against darknet and --darknet-lib are not given together."""
+    against, library = getattr(options, "against", ""), getattr(options, "darknet_lib", None)
+    if against == "darknet" and library is None:
+        raise UserError(
+            "needs the library of a Darknet that you built",
+            "--against darknet",
+            "add --darknet-lib libdarknet.so",
+        )
+    if library is not None and against != "darknet":
+        raise UserError(
+            "is of no use without --against darknet", "--darknet-lib", "add that, or leave it out"
+        )
+
+
+def judge_of(options: Namespace, cfg: Path, weights: Path, where: Path, always: Collection[int]) -> Judge:
+    """Who says what Darknet computes.
+
+    `where` is the user's cfg, for messages; `always` are indices of sections that must be compared.
+    """
+    if options.against == "opencv":
+        from nnie_prep.darknet import opencv
+
+        if (options.flavor, options.bn_form) != ("alexeyab", "standard"):
+            raise UserError(
+                "OpenCV knows neither --flavor nor --bn-form", str(where), "leave out --against opencv"
+            )
+        return opencv.load(cfg, weights)
+    if options.against == "darknet":
+        from nnie_prep.darknet import library
+
+        return library.load(options.darknet_lib, cfg, weights, options.flavor, options.bn_form, always)
+    from nnie_prep.darknet import reference
+
+    return reference.load(cfg, weights, options.flavor, options.bn_form)
