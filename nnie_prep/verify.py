@@ -11,10 +11,14 @@ An error is max|a - b| / s with the scale s = max(std, 1e-3 max|x|, 1e-12) of A'
 the blob is one value. A blob that is not finite or is constant has no scale and proves nothing.
 Every blob of A must be matched, or its absence accounted for by the pass that caused it; one that
 is neither makes the proof fail.
+
+Where B is inexact in some blobs because the user asked for it, these are measured but not judged, and
+neither is what comes of it end to end; every other blob is judged by segment.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +26,8 @@ import numpy as np
 
 from nnie_prep.blob_map import Fate
 from nnie_prep.net import Array
+
+EQUAL, INEXACT = "equal", "inexact, as asked"
 
 TOLERANCE = 1e-4  # correct folds measured 8e-6 to 2.5e-5 by segment on 80 to 200 layers
 NOISE_FACTOR = 20.0  # deep nets amplify rounding; two correct float32 runs differ by a few times A's noise
@@ -34,7 +40,8 @@ class BlobResult:
     """One blob of A: where its value is in B, and how far off it is there.
 
     Errors are in units of the blob's scale; None where they were not measured. `worst` is the
-    index of the element that is most off end to end, in the shape of A's blob.
+    index of the element that is most off end to end, in the shape of A's blob. `inexact` says what B
+    computes in the place of this blob, where the user asked for something else than A's value.
     """
 
     name: str
@@ -47,27 +54,39 @@ class BlobResult:
     worst: tuple[int, ...] = ()
     problem: str = ""  # why the blob proves nothing, or could not be compared
     is_output: bool = False
+    inexact: str = ""
 
     def fails(self, tolerance: float) -> bool:
-        """Whether an error is over its limit."""
-        return (self.segment or 0.0) > tolerance or (self.end_to_end or 0.0) > self.limit
+        """Whether an error is over its limit; one that is not finite always is."""
+        if math.inf in (self.segment, self.end_to_end):
+            return True
+        differs = (self.segment or 0.0) > tolerance and not self.inexact
+        return differs or (self.end_to_end or 0.0) > self.limit
+
+    def smallest_tolerance(self) -> float:
+        """The smallest at which it does not fail."""
+        segment, end_to_end = self.segment or 0.0, self.end_to_end or 0.0
+        if math.inf in (segment, end_to_end):
+            return math.inf
+        is_judged = end_to_end > NOISE_FACTOR * self.noise and self.limit != math.inf
+        return max(0.0 if self.inexact else segment, end_to_end if is_judged else 0.0)
 
 
 @dataclass
 class Verdict:
-    """What the comparison found. `answer` is "equal", "differs" or "not proven"."""
+    """What the comparison found. `answer` is EQUAL, INEXACT, "differs" or "not proven"."""
 
     results: list[BlobResult] = field(default_factory=list)
     accounted: dict[str, str] = field(default_factory=dict)  # blobs that B has no value for, and why
     reasons: list[str] = field(default_factory=list)  # why the answer is not "equal"
-    answer: str = "equal"
+    answer: str = EQUAL
     tolerance: float = TOLERANCE
     engine: str = "numpy"
     judge: str = ""  # who computed A where that is not the engine
 
     @property
     def passed(self) -> bool:
-        return self.answer == "equal"
+        return self.answer in (EQUAL, INEXACT)
 
     def compared(self) -> list[BlobResult]:
         """The blobs that were compared and can prove something."""
@@ -84,12 +103,7 @@ class Verdict:
 
     def smallest_tolerance(self) -> float:
         """The smallest `--tolerance` that passes; infinite where shapes differ."""
-        needed = [0.0]
-        for one in self.results:
-            needed.append(one.segment or 0.0)
-            if (one.end_to_end or 0.0) > NOISE_FACTOR * one.noise:
-                needed.append(one.end_to_end or 0.0)
-        return max(needed)
+        return max((one.smallest_tolerance() for one in self.results), default=0.0)
 
 
 def scale_of(values: Array) -> float:
@@ -111,6 +125,7 @@ def compare(
     outputs: Sequence[str],
     tolerance: float = TOLERANCE,
     engine: str = "numpy",
+    inexact: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Compares B with A.
 
@@ -122,7 +137,10 @@ def compare(
             layers that read them), returns B's own values of all its blobs.
         outputs: A's outputs, by name.
         tolerance: the limit by segment, and end to end where the noise is below it.
+        inexact: the blobs of A that B does not compute because the user said so, and what it computes
+            instead; if there are any, nothing is judged end to end.
     """
+    inexact = inexact or {}
     verdict = Verdict(tolerance=tolerance, engine=engine)
     ours = forward({})
     forced: dict[str, Array] = {}
@@ -133,14 +151,14 @@ def compare(
             else:
                 verdict.reasons.append(f"blob {name} is gone, and no pass said why")
             continue
-        result = BlobResult(name, fate.blobs, is_output=name in outputs)
+        result = BlobResult(name, fate.blobs, is_output=name in outputs, inexact=inexact.get(name, ""))
         verdict.results.append(result)
         if name not in reference:
             result.problem = "cannot be run on this engine"
         elif missing := [blob for blob in fate.blobs if blob not in ours]:
             result.problem = f"{', '.join(missing)} could not be run"
         else:
-            _measure(result, reference[name], precise.get(name), ours, tolerance)
+            _measure(result, reference[name], precise.get(name), ours, math.inf if inexact else tolerance)
             if not result.problem or result.problem == CONSTANT:
                 forced.update(_parts(reference[name], [ours[blob] for blob in fate.blobs], fate.blobs))
     by_segment = forward(forced)
@@ -155,9 +173,9 @@ CONSTANT = "is constant, which proves nothing"
 
 
 def _measure(
-    result: BlobResult, expected: Array, precise: Array | None, ours: Mapping[str, Array], tolerance: float
+    result: BlobResult, expected: Array, precise: Array | None, ours: Mapping[str, Array], least: float
 ) -> None:
-    """Fills in shape, end-to-end error, noise and limit."""
+    """Fills in shape, end-to-end error, noise and limit, which is `least` at least."""
     result.shape = expected.shape
     size = sum(ours[blob].size for blob in result.blobs)
     if size != expected.size:
@@ -173,7 +191,7 @@ def _measure(
     if not np.isfinite(result.noise):
         result.problem = "is not finite in float64, which proves nothing"
         return
-    result.limit = max(tolerance, NOISE_FACTOR * result.noise)
+    result.limit = max(least, NOISE_FACTOR * result.noise)
     error, worst = _error(expected, _joined(ours, result.blobs, expected.shape))
     if not scale_of(expected) and error <= result.limit:
         result.problem = CONSTANT
@@ -231,3 +249,5 @@ def _judge(verdict: Verdict) -> None:
         verdict.reasons.append("no blob proves anything")
     if verdict.reasons:
         verdict.answer = "not proven"
+    elif any(result.inexact for result in verdict.results):
+        verdict.answer = INEXACT

@@ -20,8 +20,12 @@ from numpy.typing import NDArray
 
 from nnie_prep.darknet.cfg import Section, read_cfg
 from nnie_prep.darknet.reference import Reference, convolution
-from nnie_prep.darknet.weights import Stored, Taken, WeightsFile
+from nnie_prep.darknet.weights import Flavor, Stored, Taken, WeightsFile
 from nnie_prep.net import Blob, DeferredBlob
+
+# Fewer values a channel have no statistics of their own: next to no variance would blow up what comes
+# later. Those of all channels serve.
+_FEWEST = 8
 
 _HEADER = struct.pack("<3iQ", 0, 2, 5, 64)
 
@@ -29,8 +33,8 @@ _HEADER = struct.pack("<3iQ", 0, 2, 5, 64)
 class _Drawn(WeightsFile):
     """A weights file in memory, whose numbers are drawn as soon as it is known how many there are."""
 
-    def __init__(self, path: Path, seed: int) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, seed: int, flavor: Flavor) -> None:
+        super().__init__(path, flavor)
         self._random = np.random.default_rng(seed)
         self._owners: dict[int, Taken] = {}
         self.stream: NDArray[np.float32] = np.empty(0, np.float32)
@@ -76,18 +80,22 @@ class _Drawn(WeightsFile):
         return 0.3 * self._random.standard_normal(taken.shape)
 
 
-def draw_weights(cfg: Path, weights: Path, picture: NDArray[np.float32], *, seed: int) -> None:
+def draw_weights(
+    cfg: Path, weights: Path, picture: NDArray[np.float32], *, seed: int, flavor: Flavor = "alexeyab"
+) -> None:
     """Writes the weights file; the picture is (C, H, W), as the cfg asks for."""
     weights.write_bytes(_HEADER)
-    drawn = _Drawn(weights, seed)
-    reference = Reference(read_cfg(cfg), drawn)
+    drawn = _Drawn(weights, seed, flavor)
+    reference = Reference(read_cfg(cfg), drawn, flavor)
     normalize, add_biases = convolution.normalize, convolution.add_biases
 
     def measure(x: Any, parameters: list[Blob], biases: Any, bn_form: Any, dtype: Any) -> Any:
         _, mean, variance = (drawn.of(blob) for blob in parameters)
-        axes = tuple(range(1, x.ndim))
-        mean[...] = x.mean(axes)
-        variance[...] = x.var(axes) if axes else 1.0
+        if x[0].size >= _FEWEST:
+            axes = tuple(range(1, x.ndim))
+            mean[...], variance[...] = x.mean(axes), x.var(axes)
+        else:
+            mean[...], variance[...] = x.mean(), x.var()
         return normalize(x, parameters, biases, bn_form, dtype)
 
     def rescale(x: Any, biases: Blob, dtype: Any) -> Any:

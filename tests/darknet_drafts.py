@@ -481,11 +481,28 @@ def softmax(draft: Draft) -> None:
 
 
 def head(draft: Draft) -> None:
-    """A yolo or region head, and a route back to what lies before it."""
+    """A head of any kind, or a [cost], and a route back to what lies before it."""
     classes, anchors = draft.integer(1, 4), draft.integer(1, 3)
-    draft.convolutional(anchors * (classes + 5), activation="linear")
-    pairs = ",".join(str(draft.integer(4, 99)) for _ in range(2 * anchors))
-    draft.section(draft.pick("yolo", "region"), draft.shape, classes=classes, num=anchors, anchors=pairs)
+    kind = draft.pick("yolo", "yolo", "region", "detection", "cost" if draft.open_sections() else "yolo")
+    if draft.flavor == "alexeyab":
+        kind = draft.pick(kind, kind, "Gaussian_yolo", "contrastive")
+    if kind == "cost":
+        draft.section("cost", draft.shape, type="sse")
+    elif kind == "detection":
+        side = draft.integer(1, 3)
+        draft.connected(side * side * (5 * anchors + classes), activation="linear")
+        draft.section("detection", draft.shape, side=side, num=anchors, classes=classes, coords=4)
+    else:
+        pairs = ",".join(str(draft.integer(4, 99)) for _ in range(2 * anchors))
+        name = "yolo" if kind == "contrastive" else kind
+        draft.convolutional(anchors * (classes + (9 if kind == "Gaussian_yolo" else 5)), activation="linear")
+        draft.section(name, draft.shape, classes=classes, num=anchors, anchors=pairs)
+        draft.closed.add(draft.index - 1)
+    if kind == "contrastive":
+        draft.section("route", draft.shapes[-2], layers=draft.reference(draft.index - 2))
+        draft.section(
+            "contrastive", draft.shape, classes=classes, yolo_layer=draft.reference(draft.index - 2)
+        )
     draft.closed.add(draft.index - 1)
     back = draft.pick(*draft.open_sections())
     draft.section("route", draft.shapes[back], layers=draft.reference(back))

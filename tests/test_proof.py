@@ -267,3 +267,16 @@ def test_no_room_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(UserError, match="set TMPDIR"):
         Engine("caffe").run(net, {})
+
+
+def test_an_unknown_layer_that_overwrites_the_input(tmp_path: Path) -> None:
+    """What is behind it cannot be run; that is no answer, and no traceback."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "data" input_shape { dim: 1 dim: 2 dim: 3 dim: 4 }\n'
+        'layer { name: "x" type: "Unheard" bottom: "data" top: "data" }\n'
+        'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }\n'
+    )
+    net = read_net(path)
+    fates = {name: Fate((name,)) for name in net.blob_names()}
+    assert prove_surgery(net, net.copy(), fates, Options()).answer == "not proven"

@@ -9,9 +9,10 @@ One emitter for each type of section reads its options, takes its weights and ad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from nnie_prep.darknet.approximation import APPROXIMATIONS, Approximation
 from nnie_prep.darknet.builder import (
     INPUT,
     BatchNormForm,
@@ -40,6 +41,7 @@ from nnie_prep.darknet.emit_shortcut import emit_shortcut
 from nnie_prep.darknet.weights import Flavor, WeightsFile
 from nnie_prep.errors import UserError
 from nnie_prep.nnie_caffe_pb2 import NetParameter
+from nnie_prep.shapes.checks import MOST_ELEMENTS
 
 __all__ = ["EMITTERS", "Conversion", "DarknetLayer", "convert", "describe"]
 
@@ -113,6 +115,7 @@ def convert(
     target: Target = "nnie",
     flavor: Flavor = "alexeyab",
     bn_form: BatchNormForm = "standard",
+    approximate: Collection[Approximation] = (),
 ) -> Conversion:
     """Converts a Darknet network.
 
@@ -123,12 +126,13 @@ def convert(
         flavor: whose Darknet trained it, where the two trees differ.
         bn_form: what BatchNorm divides by: "standard" sqrt(variance + 1e-5), "pjreddie-cpu"
             sqrt(variance) + 1e-6.
+        approximate: inexact forms to be used where they apply (approximation.py).
 
     Raises UserError, which lists all that cannot be converted, or names where cfg and weights part.
     """
     sections = read_cfg(cfg)
     file = WeightsFile(weights, flavor) if weights else None
-    build = Builder(sections, file, target, flavor, bn_form)
+    build = Builder(sections, file, target, flavor, bn_form, frozenset(approximate))
     _emit_all(build)
     net = build.net
     if build.problems:
@@ -138,11 +142,9 @@ def convert(
     if not net.layers:
         raise UserError("has no section that computes anything", str(cfg), "give the cfg of a whole network")
     net.source = str(cfg)
-    net.header.name = cfg.stem
+    net.header.name = cfg.stem.encode("utf-8", "replace").decode()
     net.comments = _comments(cfg, weights, build)
-    layers = [
-        _darknet_layer(section, output) for section, output in zip(sections[1:], build.outputs, strict=True)
-    ]
+    layers = [_darknet_layer(build, section) for section in sections[1:]]
     if file and file.note:
         build.notes.insert(0, f"{weights}: {file.note}")
     return Conversion(
@@ -151,9 +153,11 @@ def convert(
         heads=build.heads,
         input=_describe_input(build),
         sections=sections,
-        warnings=[str(remark) for section in sections for remark in section.unused()],
+        warnings=[str(remark) for section in sections for remark in section.unused()]
+        + _without_effect(cfg, build),
         notes=build.notes + _remarks_on_outputs(build, layers),
         floats=file.floats if file else 0,
+        approximated=build.approximated,
     )
 
 
@@ -195,6 +199,12 @@ def _emit_net(build: Builder, section: Section) -> None:
             "write them all; a network without a picture as its input cannot be converted",
         )
     height, width, channels = sizes.values()
+    if height * width * channels > MOST_ELEMENTS:
+        raise UserError(
+            f"height * width * channels = {height * width * channels} is more than Caffe can hold",
+            section.where("width"),
+            "use a smaller picture",
+        )
     inputs = section.int("inputs", height * width * channels)
     if inputs != height * width * channels:
         raise UserError(
@@ -240,6 +250,27 @@ def _comments(cfg: Path, weights: Path | None, build: Builder) -> list[str]:
         f"made from {cfg.name}" + (f" and {weights.name}" if weights else ""),
         f"flavor {build.flavor}, target {build.target}; BatchNorm divides by {form}",
         f"input: {_order(build.shapes[INPUT][1])} values in 0..1",
+        *_inexact_sections(build),
+    ]
+
+
+def _inexact_sections(build: Builder) -> list[str]:
+    """A line for each inexact form, with the sections that have it."""
+    forms: dict[str, list[int]] = {}
+    for index, approximated in build.approximated.items():
+        forms.setdefault(approximated.form, []).append(index)
+    return [
+        f"INEXACT, as asked: {form}, in Darknet's layer {', '.join(map(str, indices))}"
+        for form, indices in forms.items()
+    ]
+
+
+def _without_effect(cfg: Path, build: Builder) -> list[str]:
+    """The approximations that were asked for and found nothing to approximate."""
+    used = {approximated.name for approximated in build.approximated.values()}
+    return [
+        f"{cfg}: --approximate {name} changes nothing: the network does not have {APPROXIMATIONS[name]}"
+        for name in sorted(build.approximate - used)
     ]
 
 
@@ -247,10 +278,13 @@ def _order(channels: int) -> str:
     return {1: "grey", 3: "RGB"}.get(channels, f"{channels}-channel")
 
 
-def _darknet_layer(section: Section, output: Output | None) -> DarknetLayer:
+def _darknet_layer(build: Builder, section: Section) -> DarknetLayer:
+    output = build.outputs[section.index]
     assert output is not None
     blobs = (output.blob,) if output.blob else ()
-    return DarknetLayer(section.index, section.type, section.line, blobs, output.none, output.shape)
+    approximated = build.approximated.get(section.index)
+    inexact = approximated.form if approximated else ""
+    return DarknetLayer(section.index, section.type, section.line, blobs, output.none, output.shape, inexact)
 
 
 def _describe_input(build: Builder) -> dict[str, object]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnie_prep.darknet import kernels
 from nnie_prep.darknet.builder import Builder
-from nnie_prep.darknet.cfg import Section
+from nnie_prep.darknet.cfg import Section, shown
 
 Activate = Callable[[Builder, str, bool], str]
 Step = tuple[str, dict[str, Any]]
@@ -33,6 +33,8 @@ def read_activation(build: Builder, section: Section, default: str, *, of: froze
             "convert with the flavor alexeyab, or write relu",
         )
     elif name in of:
+        if name == "mish" and build.approximates("mish-as-leaky", "leaky for mish", activation="leaky"):
+            return "leaky"
         return name
     elif name == "stair":
         build.refuse("activation", "activation=stair has no form in Caffe", "train with another activation")
@@ -46,7 +48,7 @@ def read_activation(build: Builder, section: Section, default: str, *, of: froze
     else:
         build.refuse(
             "activation",
-            f"activation={name} is not known; Darknet computes relu in its place",
+            f"activation={shown(name)} is not known; Darknet computes relu in its place",
             f"write relu if that is meant, or one of {', '.join(sorted(of))}",
         )
     return "linear"

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nnie_prep.darknet.approximation import Approximated, Approximation
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.weights import Flavor, Stored, Stream
 from nnie_prep.errors import UserError
@@ -103,6 +104,8 @@ class Builder:
     target: Target = "nnie"
     flavor: Flavor = "alexeyab"
     bn_form: BatchNormForm = "standard"
+    approximate: frozenset[Approximation] = frozenset()
+    approximated: dict[int, Approximated] = field(default_factory=dict)
     net: Net = field(default_factory=Net)
     shapes: dict[str, Shape] = field(default_factory=dict)
     outputs: list[Output | None] = field(default_factory=list)
@@ -128,6 +131,15 @@ class Builder:
     def refuse(self, key: str, message: str, hint: str = "") -> None:
         """Records what cannot be converted about the section; the emitter goes on."""
         self.problems.append(refusal(self.section, key, message, hint))
+
+    def approximates(self, name: Approximation, form: str, **options: object) -> bool:
+        """Whether the user asked for that inexact form of the section, which is put on record if so.
+
+        `form` and `options` are those of Approximated.
+        """
+        if name in self.approximate:
+            self.approximated[self.index] = Approximated(name, form, options)
+        return name in self.approximate
 
     # ---- what earlier sections computed ----------------------------------------------------
 
@@ -193,7 +205,7 @@ class Builder:
 
     def take(self, shape: Sequence[int], what: str, stored: Stored = "plain") -> DeferredBlob | None:
         """The next floats of the weights file; None where there is no file."""
-        self._check_loadable(shape)
+        self.check_loadable(shape)
         if self.weights is None:
             return None
         return self.weights.take(shape, what, self.section, stored=stored)
@@ -241,13 +253,14 @@ class Builder:
             self.section.origin,
         )
         for blob in layer.blobs:
-            self._check_loadable(blob.shape)
+            self.check_loadable(blob.shape)
         shapes = top_shapes(layer, [self.shapes[bottom] for bottom in bottoms])
         self.shapes.update(zip(tops, shapes, strict=True))
         self.net.layers.append(layer)
         return tops
 
-    def _check_loadable(self, shape: Sequence[int]) -> None:
+    def check_loadable(self, shape: Sequence[int]) -> None:
+        """UserError: a blob of weights of that shape would be too large for a caffemodel."""
         if math.prod(shape) > _LARGEST_BLOB:
             listed = " x ".join(str(extent) for extent in shape)
             message = f"[{self.section.header}] would have {listed} weights, more than Caffe can load"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnie_prep.darknet.approximation import Approximated
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.net import Net
 
@@ -16,7 +17,8 @@ class DarknetLayer:
     `index` is Darknet's, counted from 0 behind [net]; `section` its type, `line` that of its header.
     `blobs` hold the output, concatenated along the channels; where there are none, `none` says why.
     `shape` is Darknet's (channels, height, width). The blobs hold the values in that order, but may have
-    another shape of as many elements.
+    another shape of as many elements. `inexact` says what is computed in the place of the section, where
+    the user asked for something cheaper.
     """
 
     index: int
@@ -25,6 +27,7 @@ class DarknetLayer:
     blobs: tuple[str, ...]
     none: str
     shape: tuple[int, int, int]
+    inexact: str = ""
 
 
 @dataclass(eq=False)
@@ -33,7 +36,8 @@ class Conversion:
 
     `heads` describe the detection heads (darknet/heads.py), `input` what the net is to be fed with.
     `warnings` name keys of the cfg that nobody asked for; `notes` are what else the user should know.
-    `floats` is how many the weights file holds, all of which are used.
+    `floats` is how many the weights file holds, all of which are used. `approximated` are the sections
+    that are inexact as the user asked, by index.
     """
 
     net: Net
@@ -44,3 +48,4 @@ class Conversion:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     floats: int = 0
+    approximated: dict[int, Approximated] = field(default_factory=dict)

@@ -13,16 +13,18 @@ from nnie_prep.description import place
 def describe(conversion: Conversion, blob_map: BlobMap | None = None) -> dict[str, Any]:
     """The description as JSON values, kept true through the passes by their map of the blobs.
 
-        layers: [{index, section, line, blob | blobs | none}]
+        layers: [{index, section, line, blob | blobs | none, inexact?}]
         heads:  [{index, section, line, blob | blobs | none, type, shape, ...}]    see heads.py
         input:  {blob, shape, range, order, letter_box}
 
-    `blobs` are to be concatenated along the channels; `none` is the reason why there is no blob.
+    `blobs` are to be concatenated along the channels; `none` is the reason why there is no blob; `inexact`
+    is what the user had computed in the place of the section.
     """
     layers = []
     for layer in conversion.layers:
         fate = _fate(layer.blobs, blob_map) if layer.blobs else Fate((), layer.none)
-        layers.append({"index": layer.index, "section": layer.section, "line": layer.line, **place(fate)})
+        entry = {"index": layer.index, "section": layer.section, "line": layer.line, **place(fate)}
+        layers.append(entry | ({"inexact": layer.inexact} if layer.inexact else {}))
     heads = []
     for head in conversion.heads:
         rest = {key: value for key, value in head.items() if key != "blob"}

@@ -17,12 +17,16 @@ from nnie_prep.darknet import kernels
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.emit_convolution import blur, convolution_param
-from nnie_prep.net import Array
+from nnie_prep.net import Array, DeferredBlob
 
 Pair = tuple[int, int]
 
 # A kernel larger than this in both directions is applied as two, one for each direction.
 _SEPARATE_ABOVE = 3
+
+_MOST_RUNS = 4096
+# Windows along one side; the numbers that each of them needs are computed at once.
+_MOST_WINDOWS = 1 << 20
 
 
 def emit_maxpool(build: Builder, section: Section) -> Output:
@@ -33,6 +37,9 @@ def emit_maxpool(build: Builder, section: Section) -> Output:
         antialiasing = section.int("antialiasing", 0, at_least=0, at_most=2)
     if depth:
         return _maxpool_depth(build, section, antialiasing)
+    is_2_1 = (size, stride, padding, antialiasing) == (2, (1, 1), 1, 0)
+    if is_2_1 and build.approximates("pool-2-1", "kernel 3, pad 1 for the 2/1 pool", size=3, padding=2):
+        size, padding = 3, 2
     source = build.input()
     windows = _Windows(section, source, size, (1, 1) if antialiasing else stride, padding)
     blob = _pool(build, "maxpool", "MAX", build.picture(source), windows)
@@ -159,11 +166,20 @@ def _maxpool_depth(build: Builder, section: Section, antialiasing: int) -> Outpu
     runs = -(-channels // n)
     if runs == 1:
         return Output(source.shape, blob)
+    if runs > _MOST_RUNS:
+        raise refusal(
+            section,
+            "out_channels",
+            f"out_channels={n} cuts the {channels} channels of its input into {runs} runs, and Caffe needs a "
+            f"blob for each; expected at most {_MOST_RUNS}",
+            "correct it",
+        )
     if channels % n == 0:
         name = f"layer{build.index + 1}-slice"
         tops = [f"{name}{run}" for run in range(1, runs + 1)]
         parts = build.add_layer("Slice", name, [blob], tops, slice_param={"axis": 1})
     else:
+        build.check_loadable((n, channels, 1, 1))
         parts = [
             build.add(
                 "Convolution",
@@ -191,6 +207,13 @@ def emit_local_avgpool(build: Builder, section: Section) -> Output:
     size, stride, padding = _read_window(section, with_directions=True)
     source = build.input()
     windows = _Windows(section, source, size, stride, padding)
+    if max(windows.out) > _MOST_WINDOWS:
+        raise refusal(
+            section,
+            "stride",
+            f"makes a map of {windows.out[0]} x {windows.out[1]}, expected at most {_MOST_WINDOWS} each way",
+            "use a smaller picture",
+        )
     blob = _pool(build, "local-avgpool", "AVE", build.picture(source), windows)
     factors = [_correction(windows, axis) for axis in range(2)]
     if any(np.any(factor != 1) for factor in factors):
@@ -199,7 +222,7 @@ def emit_local_avgpool(build: Builder, section: Section) -> Output:
             "count",
             blob,
             in_place=True,
-            blobs=[kernels.constant(np.outer(*factors))],
+            blobs=[DeferredBlob(windows.out, lambda: np.outer(*factors))],
             scale_param={"axis": 2, "num_axes": 2, "bias_term": False},
         )
     return Output((source.channels, *windows.out), blob)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
-from nnie_prep.darknet import Conversion, convert
+from nnie_prep.darknet import EMITTERS, Conversion, convert
 from nnie_prep.darknet.builder import Target
 from nnie_prep.darknet.reference import Reference, load
 from nnie_prep.darknet.weights import Flavor
@@ -79,6 +81,28 @@ def test_equals_the_numpy_darknet(seed: int, flavor: Flavor, target: Target) -> 
             conversion.net, {"data": image[None]}, forced=forced(conversion, expected), dtype=np.float64
         )
     check(conversion, expected, blobs, limit=1e-4, least=1e-12)
+
+
+def test_everything_is_drawn() -> None:
+    """Every section that is converted, in odd sizes, with some groups, reading from far back."""
+    sections: Counter[str] = Counter()
+    far, sizes, groups = 0, set(), set()
+    for seed in range(600):
+        draft = drawn(seed, FLAVORS[seed % 3])
+        found = re.findall(r"^\[(.+)\]$|^(layers|from|groups)=(.+)$", draft.text, re.MULTILINE)
+        index = -2  # that of [net] is -1
+        for header, key, value in found:
+            index += bool(header)
+            sections[header] += 1
+            if key in ("layers", "from"):
+                written = [int(one) for one in value.split(",")]
+                far = max(far, *(index - one if one >= 0 else -one for one in written))
+            elif key:
+                groups.add(int(value))
+        sizes.update(draft.input_shape[1:])
+    assert sections.keys() - {""} == {"net", *EMITTERS}
+    assert min(sections.values()) >= 5, sections
+    assert far > 12 and sizes == set(range(5, 18)) and {1, 2, 3, 4} < groups
 
 
 @pytest.mark.caffe
