@@ -20,7 +20,7 @@ Layout = Literal["out, in", "in, out"]
 
 
 class Factors(NamedTuple):
-    """y = scale * x + shift in each channel. Both are (channels,)."""
+    """y = scale * x + shift in each channel. Both are (channels,), or () where all channels are alike."""
 
     scale: Vector
     shift: Vector
@@ -28,6 +28,18 @@ class Factors(NamedTuple):
     def then(self, following: Factors) -> Factors:
         """What both do, one after the other."""
         return Factors(self.scale * following.scale, self.shift * following.scale + following.shift)
+
+    def over(self, channels: int) -> Factors:
+        """The same, as (channels,)."""
+        return Factors(*(np.broadcast_to(values, (channels,)) for values in self))
+
+    def fit(self, channels: int) -> bool:
+        """Whether they can be applied to so many channels."""
+        return self.scale.ndim == 0 or self.scale.size == channels
+
+    def equal(self, other: Factors) -> bool:
+        """Whether both do the same, to the last bit."""
+        return all(np.array_equal(mine, its) for mine, its in zip(self, other, strict=True))
 
     def are_finite(self) -> bool:
         """Whether all are finite in float32 too."""
@@ -75,6 +87,40 @@ def scale_output_channels(weights: Weights, scale: Vector, layout: Layout, group
     # Computes in float64 a few thousand elements at a time: no float64 copy of the weights.
     np.multiply(blocks, factors, out=scaled, dtype=np.float64, casting="same_kind")
     return scaled.reshape(weights.shape)
+
+
+def scale_input_channels(
+    weights: Weights, scale: Vector, outputs: int, layout: Layout, group: int = 1
+) -> Weights:
+    """The weights times the scale (in,) of the input channel that each belongs to.
+
+    Where an InnerProduct has h * w inputs to a channel, they lie one behind the other.
+    """
+    scaled = np.empty(weights.shape, dtype=np.float32)
+    np.multiply(
+        _by_input_channel(weights, len(scale), outputs, layout, group),
+        scale.reshape(group, 1, -1, 1, 1),
+        out=_by_input_channel(scaled, len(scale), outputs, layout, group),
+        dtype=np.float64,
+        casting="same_kind",
+    )
+    return scaled
+
+
+def sum_over_inputs(weights: Weights, shift: Vector, outputs: int, layout: Layout, group: int = 1) -> Vector:
+    """What a shift (in,) of the input channels adds to an output (out,) that sees it through all weights."""
+    blocks = _by_input_channel(weights, len(shift), outputs, layout, group)
+    return vector(np.einsum("goihk,gi->go", blocks, shift.reshape(group, -1), dtype=np.float64))
+
+
+def _by_input_channel(weights: Weights, inputs: int, outputs: int, layout: Layout, group: int) -> Weights:
+    """A view as (group, out/group, in/group, h * w, kh * kw), of which one of the last two is 1."""
+    if layout == "out, in":
+        blocks = weights.reshape(group, outputs // group, inputs // group, -1, 1)
+    else:
+        rows = weights.shape[0] // inputs  # of one channel
+        blocks = weights.reshape(group, inputs // group, rows, outputs // group, -1).transpose(0, 3, 1, 2, 4)
+    return blocks
 
 
 def scale_bias(bias: Weights, factors: Factors) -> Weights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,29 +69,34 @@ class Draft:
     def weights_of(self, fan_in: int, *shape: int) -> NDArray[np.float32]:
         return self.normal(*shape, spread=np.sqrt(2.0 / fan_in))
 
-    def convolution(self, x: str, type_: str = "", outputs: int = 0, **params: Any) -> str:
+    def convolution(
+        self, x: str, type_: str = "", outputs: int = 0, padded: bool = True, **params: Any
+    ) -> str:
+        """Of the size of its bottom, unless it is not padded."""
         batch, channels, height, width = self.shapes[x]
         type_ = type_ or self.pick("Convolution", "Convolution", "Convolution", "DepthwiseConv")
         depthwise = type_ != "Convolution"
         outputs = channels if depthwise else outputs or self.pick(2, 4, 6)
         groups = [g for g in (1, 2, 3) if channels % g == outputs % g == 0]
         group = channels if depthwise else self.pick(*groups)
-        kernel = self.pick(1, 3)
+        kernel = self.pick(1, 3) if min(height, width) > 4 or padded else 1
+        pad = kernel // 2 if padded else 0
         bias = self.coin()
         fan_in = channels // group * kernel**2
         blobs = [self.weights_of(fan_in, outputs, channels // group, kernel, kernel)]
         blobs += [self.normal(outputs)] * bias
-        param: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel], "pad": [kernel // 2]}
+        param: dict[str, Any] = {"num_output": outputs, "kernel_size": [kernel], "pad": [pad]}
         param |= {} if depthwise else {"group": group}
         param |= {} if bias else {"bias_term": False}
-        top = (batch, outputs, height, width)
+        shrunk = kernel - 1 - 2 * pad
+        top = (batch, outputs, height - shrunk, width - shrunk)
         return self.layer(type_, [x], shapes=[top], blobs=blobs, convolution_param=param, **params)
 
-    def deconvolution(self, x: str) -> str:
+    def deconvolution(self, x: str, kernel: int = 0) -> str:
         batch, channels, height, width = self.shapes[x]
         group = self.pick(*(g for g in (1, 2, 3) if channels % g == 0))
         outputs = group * self.pick(1, 2)
-        kernel, bias = self.pick(2, 3), self.coin()
+        kernel, bias = kernel or self.pick(2, 3), self.coin()
         blobs = [self.weights_of(channels // group * kernel, channels, outputs // group, kernel, kernel)]
         blobs += [self.normal(outputs)] * bias
         param = {"num_output": outputs, "kernel_size": [kernel], "pad": [kernel // 3], "group": group}
@@ -127,6 +132,18 @@ class Draft:
         blobs = [self.signed(channels)] + [self.normal(channels)] * bias
         in_place = self.coin() if in_place is None else in_place
         return self.layer("Scale", [x], blobs=blobs, in_place=in_place, scale_param={"bias_term": bias})
+
+    def bias(self, x: str) -> str:
+        blobs = [self.normal(self.shapes[x][1])]
+        return self.layer("Bias", [x], blobs=blobs, in_place=self.coin())
+
+    def power(self, x: str) -> str:
+        param = {"scale": self.pick(-0.5, 1, 2), "shift": self.pick(-1.25, 0, 0.5)}
+        return self.layer("Power", [x], in_place=self.coin(), power_param=param)
+
+    def any_scale(self, x: str) -> str:
+        step: Callable[[str], str] = self.pick(self.scale, self.scale, self.bias, self.power)
+        return step(x)
 
     def relu(self, x: str) -> str:
         """Leaky, since a plain ReLU that lets next to nothing through leaves noise to be compared."""

@@ -36,16 +36,29 @@ def conv_bn(draft: Draft, x: str) -> str:
 def conv_scales(draft: Draft, x: str) -> str:
     x = draft.any_weighted(x)
     for _ in range(draft.pick(1, 2, 3)):
-        x = draft.scale(x)
+        x = draft.any_scale(x)
     return x
 
 
 def conv_scale_bn(draft: Draft, x: str) -> str:
-    return draft.scale(draft.batchnorm(draft.scale(draft.any_weighted(x))))
+    return draft.any_scale(draft.batchnorm(draft.any_scale(draft.any_weighted(x))))
 
 
 def grouped_deconv(draft: Draft, x: str) -> str:
     return draft.scale(draft.batchnorm(draft.deconvolution(x)))
+
+
+def before_weights(draft: Draft, x: str) -> str:
+    """What scales channels right before a layer with weights that may be able to take it."""
+    x = draft.relu(x)
+    if draft.coin(0.3):
+        x = draft.layer("Reshape", [x], reshape_param={"shape": {"dim": [0, 0, 0, 0]}})
+    for _ in range(draft.pick(1, 2, 3)):
+        x = draft.pick(draft.batchnorm, draft.any_scale)(x)
+    kind = draft.pick("unpadded", "unpadded", "padded", "deconvolution", "one by one")
+    if kind in ("deconvolution", "one by one"):
+        return draft.deconvolution(x, 1 if kind == "one by one" else 0)
+    return draft.convolution(x, padded=kind == "padded")
 
 
 def plain_conv(draft: Draft, x: str) -> str:
@@ -96,19 +109,37 @@ def residual(draft: Draft, x: str) -> str:
 
 
 def shared_weights(draft: Draft, x: str) -> str:
-    """Two branches of one convolution, by the name of its param."""
-    first = draft.convolution(x, param=[{"name": f"shared{draft.count}"}])
-    twin = LayerParameter()
-    twin.CopyFrom(draft.net.layers[-1].proto)
-    weights = draft.net.layers[-1].blobs
+    """Two branches of one convolution, by the names of params; what follows may be the same, or share too."""
+    start = len(draft.net.layers)
+    first = draft.convolution(
+        x, param=[{"name": f"shared{draft.count}_0"}, {"name": f"shared{draft.count}_1"}]
+    )
+    del draft.net.layers[-1].proto.param[len(draft.net.layers[-1].blobs) :]
+    follow = draft.pick("alike", "shared", "differently")
+    if follow != "differently":
+        first = draft.scale(draft.batchnorm(first))
     y = draft.layer("Power", [x], power_param={"scale": -1})
+    second = y
+    for layer in draft.net.layers[start:-1]:
+        if follow == "shared" and not layer.proto.param:
+            for place in range(len(layer.blobs)):
+                layer.proto.param.add(name=f"{layer.name}_{place}")
+        second = _twin(draft, layer, second)
+    if follow == "differently":
+        first, second = (draft.scale(draft.batchnorm(one)) for one in (first, second))
+    return draft.layer("Eltwise", [first, second], eltwise_param={"coeff": [1, -0.5]})
+
+
+def _twin(draft: Draft, layer: Layer, x: str) -> str:
+    """A layer of the same parameters and weights behind another blob."""
+    proto = LayerParameter()
+    proto.CopyFrom(layer.proto)
     draft.count += 1
-    twin.name = f"twin{draft.count}"
-    draft.net.layers.append(Layer(twin, [y], [twin.name], list(weights), f"drawn:{draft.count}"))
-    draft.shapes[twin.name] = draft.shapes[first]
-    draft.read.add(y)
-    tops = [draft.scale(draft.batchnorm(one)) for one in (first, twin.name)]
-    return draft.layer("Eltwise", tops)
+    proto.name = f"twin{draft.count}"
+    draft.net.layers.append(Layer(proto, [x], [proto.name], list(layer.blobs), f"drawn:{draft.count}"))
+    draft.shapes[proto.name] = draft.shapes[layer.tops[0]]
+    draft.read.add(x)
+    return proto.name
 
 
 def split_and_join(draft: Draft, x: str) -> str:
@@ -140,11 +171,22 @@ def _concat(draft: Draft, ends: list[str]) -> str:
 
 def identities(draft: Draft, x: str) -> str:
     """What changes nothing, and what nearly changes nothing."""
+    first = x
     for _ in range(draft.pick(1, 2, 3)):
         shape = draft.shapes[x]
         channels, place = shape[1], draft.coin()
         kind = draft.pick(
-            "Dropout", "Concat", "Power", "half", "Scale", "BatchNorm", "Bias", "Reshape", "eps"
+            "Dropout",
+            "Concat",
+            "Power",
+            "half",
+            "Scale",
+            "BatchNorm",
+            "Bias",
+            "Reshape",
+            "eps",
+            "ReLU",
+            "Crop",
         )
         if kind == "Dropout":
             x = draft.layer("Dropout", [x], in_place=place)
@@ -163,6 +205,12 @@ def identities(draft: Draft, x: str) -> str:
             x = draft.layer("BatchNorm", [x], blobs=blobs, in_place=place, batch_norm_param=param)
         elif kind == "Bias":
             x = draft.layer("Bias", [x], blobs=[np.zeros(channels, np.float32)], in_place=place)
+        elif kind == "ReLU":
+            # Whether the second does anything depends on the first.
+            for slope in draft.pick((0, 0.3), (0.3, 0), (0, 0)):
+                x = draft.layer("ReLU", [x], in_place=place, relu_param={"negative_slope": slope})
+        elif kind == "Crop":
+            x = draft.layer("Crop", [x, first])
         elif kind == "Reshape":
             dims = draft.pick([0, 0, 0, 0], [0, -1, *shape[2:]])
             x = draft.layer("Reshape", [x], reshape_param={"shape": {"dim": dims}})
@@ -198,12 +246,14 @@ def read_output(draft: Draft, x: str) -> str:
 def tail(draft: Draft, x: str) -> str:
     """InnerProduct, behind which there are no pictures any more."""
     if draft.coin():
+        x = draft.batchnorm(draft.relu(x))
+    if draft.coin():
         batch, *extents = draft.shapes[x]
         x = draft.layer("Flatten", [x], shapes=[(batch, int(np.prod(extents)))])
     x = draft.scale(draft.batchnorm(draft.inner_product(x)))
     if draft.coin():
         x = draft.layer("Flatten", [x])
-    return draft.scale(draft.inner_product(draft.relu(x)))
+    return draft.scale(draft.inner_product(draft.any_scale(draft.relu(x))))
 
 
 MOTIFS: tuple[Motif, ...] = (
@@ -212,6 +262,7 @@ MOTIFS: tuple[Motif, ...] = (
     conv_scales,
     conv_scale_bn,
     grouped_deconv,
+    before_weights,
     plain_conv,
     across_relu,
     batch_statistics,

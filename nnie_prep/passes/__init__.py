@@ -14,7 +14,9 @@ from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.fold_batchnorm import fold_batchnorm
 from nnie_prep.passes.fold_scale import fold_scale
+from nnie_prep.passes.fold_scale_forward import fold_scale_forward
 from nnie_prep.passes.insert_bias import insert_bias
+from nnie_prep.passes.merge_batchnorm import merge_batchnorm
 
 Pass = Callable[[Net], list[Note]]
 
@@ -23,7 +25,9 @@ PASSES: tuple[Pass, ...] = (
     drop_identity,  # a Dropout or Split between a convolution and its BatchNorm would prevent the fold
     insert_bias,  # folding needs a bias to fold into
     fold_batchnorm,  # with the Scale behind it, in one rounding
-    fold_scale,  # the Scale layers that stand without a BatchNorm
+    fold_scale,  # what scales and shifts channels without a BatchNorm
+    fold_scale_forward,  # only what has no layer with weights before it: forwards, padding may spoil it
+    merge_batchnorm,  # last: a fold leaves nothing where this leaves a Scale
 )
 
 

@@ -4,12 +4,13 @@
 
 By type: Dropout, Split, a Concat of one bottom, a Slice into one top. By value: Power with power 1,
 scale 1 and shift 0, Scale of ones and Bias of zeros, BatchNorm whose statistics leave the values as
-they are. By shape: Flatten and Reshape to the shape that the bottom has.
+they are, ReLU behind a ReLU. By shape: Flatten, Reshape and Crop to the shape that the bottom has.
 
 An output of the net keeps its name, and then the blob before it takes that name. Declined where the
 blob before it is an input of the net or read elsewhere too, so that both names are needed, where the
-order of the outputs would change, for a Dropout that says `phase: TRAIN`, and where in Caffe a layer in
-place overwrites memory that a later reader of the same values shares, or would share.
+order of the outputs would change, for a Dropout that says `phase: TRAIN`, for a Crop whose second bottom
+nobody else reads, and where in Caffe a layer in place overwrites memory that a later reader of the
+same values shares, or would share.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.net import Layer, Net
 from nnie_prep.params import is_training
-from nnie_prep.passes.folding import follower_factors
+from nnie_prep.passes.followers import follower_factors
+from nnie_prep.passes.memory import why_memory_matters
 from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
 
 
@@ -28,14 +30,14 @@ def drop_identity(net: Net) -> list[Note]:
     notes = []
     shapes = _shapes(net)
     for layer in list(net.layers):
-        why = _why_identity(layer, shapes)
+        why = _why_identity(net, layer, shapes)
         if not why:
             continue
         bottom = layer.bottoms[0]
         if layer.type == "Dropout" and is_training(layer):
             reason = "it says phase: TRAIN"
         else:
-            reason = _why_memory_matters(net, layer) or net.bypass(layer)
+            reason = why_memory_matters(net, layer) or _bypass(net, layer)
         if reason:
             notes.append(Note(layer.name, f"not dropped: {reason}", changed=False))
         else:
@@ -43,7 +45,22 @@ def drop_identity(net: Net) -> list[Note]:
     return notes
 
 
-def _why_identity(layer: Layer, shapes: dict[str, Shape]) -> str:
+def _bypass(net: Net, layer: Layer) -> str:
+    """Removes the layer, which may have a second bottom for its shape's sake; "" or why it cannot be."""
+    first, *others = layer.bottoms
+    for place, name in enumerate(others, 1):
+        writer = net.writer(layer, place)
+        readers = net.layers if writer is None else net.readers(writer, writer.tops.index(name))
+        if name != first and sum(name in one.bottoms for one in readers) == 1:
+            return f"{name}, which nobody else reads, would become an output of the net"
+    layer.bottoms = [first]
+    reason = net.bypass(layer)
+    if reason:
+        layer.bottoms = [first, *others]
+    return reason
+
+
+def _why_identity(net: Net, layer: Layer, shapes: dict[str, Shape]) -> str:
     """What makes the layer an identity; "" if it is none, or that cannot be known."""
     if layer.type in ("Dropout", "Split"):
         return f"{layer.type} changes no values"
@@ -57,7 +74,12 @@ def _why_identity(layer: Layer, shapes: dict[str, Shape]) -> str:
         return "Power has power 1, scale 1 and shift 0" if plain else ""
     if layer.type in ("Scale", "Bias", "BatchNorm") and len(layer.bottoms) == 1 and layer.blobs:
         return f"{layer.type} changes no values" if _is_empty(layer) else ""
-    if layer.type in ("Flatten", "Reshape") and len(layer.bottoms) == len(layer.tops) == 1:
+    if layer.type == "ReLU" and len(layer.bottoms) == 1:
+        before = net.writer(layer)
+        if before is None or before.type != "ReLU" or before.proto.relu_param.negative_slope:
+            return ""
+        return f"no value is negative behind {before.name} (ReLU)"
+    if layer.type == "Crop" or (layer.type in ("Flatten", "Reshape") and len(layer.bottoms) == 1):
         shape = shapes.get(layer.bottoms[0])
         return f"{layer.type} keeps the shape {shape}" if shape and shape == shapes.get(layer.tops[0]) else ""
     return ""
@@ -66,48 +88,10 @@ def _why_identity(layer: Layer, shapes: dict[str, Shape]) -> str:
 def _is_empty(layer: Layer) -> bool:
     """Whether the values of a Scale, Bias or BatchNorm leave what they are applied to as it is."""
     if layer.type == "BatchNorm":
-        factors, _ = follower_factors(layer, shared=())
+        factors, _ = follower_factors(layer)
         return factors is not None and factors.are_identity()
     identity = [1, 0] if layer.type == "Scale" else [0]
     return all((np.asarray(blob) == value).all() for blob, value in zip(layer.blobs, identity, strict=False))
-
-
-def _shares_memory(layer: Layer) -> bool:
-    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
-    if layer.type in ("Concat", "Slice"):
-        return len(layer.bottoms) == len(layer.tops) == 1
-    return layer.type in ("Flatten", "Reshape", "Split")
-
-
-def _why_memory_matters(net: Net, layer: Layer) -> str:
-    """Why Caffe computes something else with this layer than without it, or "".
-
-    A layer in place on memory that others share changes what they find, if they run later. So it
-    does for those that shared it through this layer, and would for those whom this layer gave a copy.
-    """
-    if layer.bottoms == layer.tops or not any(_shares_memory(one) for one in net.layers):
-        return ""
-    first, writer = layer, net.writer(layer)
-    while writer is not None and _shares_memory(writer):
-        first, writer = writer, net.writer(writer)
-    copies = not _shares_memory(layer)
-    memory, copied = {first.bottoms[0]}, set[str]()  # names of blobs
-    overwriter: Layer | None = None
-    for one in net.layers[net.index(writer) + 1 if writer else 0 :]:
-        reads, reads_copy = memory.intersection(one.bottoms), copied.intersection(one.bottoms)
-        if _shares_memory(one):
-            memory.update(one.tops if reads else ())
-            copied.update(one.tops if reads_copy else ())
-        elif overwriter and (one is layer or (reads_copy if copies else reads)):
-            return f"in Caffe {overwriter.name} overwrites memory that {one.name} reads later"
-        elif one is layer:
-            copied.update(one.tops)
-        else:
-            if reads.intersection(one.tops):
-                overwriter = one
-            memory.difference_update(one.tops)
-            copied.difference_update(one.tops)
-    return ""
 
 
 def _fates(net: Net, bottom: str, tops: list[str]) -> dict[str, Fate]:
@@ -120,7 +104,7 @@ def _fates(net: Net, bottom: str, tops: list[str]) -> dict[str, Fate]:
 
 def _shapes(net: Net) -> dict[str, Shape]:
     """The shapes of the net's blobs, if anything asks for them and the net says how large its inputs are."""
-    if not any(layer.type in ("Flatten", "Reshape") for layer in net.layers):
+    if not any(layer.type in ("Flatten", "Reshape", "Crop") for layer in net.layers):
         return {}
     declared = net_input_shapes(net)
     return infer_shapes(net) if all(name in declared for name in net.inputs()) else {}

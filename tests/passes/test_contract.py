@@ -8,7 +8,8 @@ from contract import check
 from hypothesis import given, settings
 from strategies import MOTIFS, Drawn, nets, random_net
 
-from nnie_prep.passes import PASSES, Pass
+from nnie_prep.blob_map import BlobMap
+from nnie_prep.passes import PASSES, Pass, run
 
 
 @pytest.mark.parametrize("one", PASSES, ids=lambda one: one.__name__)
@@ -22,6 +23,14 @@ def test_each_pass(one: Pass, drawn: Drawn) -> None:
 @given(drawn=nets())
 def test_all_passes_in_their_order(drawn: Drawn) -> None:
     check(drawn, PASSES)
+
+
+@settings(max_examples=100, deadline=None)
+@given(drawn=nets())
+def test_all_passes_a_second_time_change_nothing(drawn: Drawn) -> None:
+    run(drawn.net, PASSES, BlobMap([]))
+    again = run(drawn.net, PASSES, BlobMap([]))
+    assert not [note for notes in again.values() for note in notes if note.changed]
 
 
 def test_the_random_nets_make_every_pass_fire_and_decline(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,8 +47,8 @@ def test_the_random_nets_make_every_pass_fire_and_decline(capsys: pytest.Capture
     with capsys.disabled():
         print(f"\nof {count} random nets")
         for one in PASSES:
-            print(f"  {one.__name__:16} fires in {fired[one]:3}, declines in {declined[one]:3}")
+            print(f"  {one.__name__:18} fires in {fired[one]:3}, declines in {declined[one]:3}")
     for one in PASSES:
         assert fired[one] >= count // 4, one.__name__
-    for name in ("drop_identity", "fold_batchnorm", "fold_scale"):
+    for name in ("drop_identity", "fold_batchnorm", "fold_scale", "fold_scale_forward"):
         assert declined[next(one for one in PASSES if one.__name__ == name)] >= count // 20, name

@@ -33,5 +33,5 @@ def test_a_pass_runs_until_it_changes_nothing_and_its_last_refusals_are_kept() -
 def test_skipped_passes_do_not_run() -> None:
     net = random_net([residual], 1).net
     notes = run(net, PASSES, BlobMap([]), skip=["drop_identity", "fold_scale"])
-    assert list(notes) == ["drop_training", "insert_bias", "fold_batchnorm"]
+    assert list(notes) == [name for name in names_of(PASSES) if name not in ("drop_identity", "fold_scale")]
     assert any(layer.type == "Dropout" for layer in net.layers)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import pytest
 from contract import copy_of, error
 from golden import FOLDER, cases, compare, read
 from numpy.typing import NDArray
+from opencv_forward import opencv_forward
 
 from nnie_prep.net import DeferredBlob, Net
-from nnie_prep.nnie_caffe_pb2 import NetParameter
 from nnie_prep.passes.fold_batchnorm import fold_batchnorm
 
 
@@ -23,6 +22,18 @@ def case(name: str) -> Net:
 @pytest.mark.parametrize("name", cases(fold_batchnorm))
 def test_golden(name: str) -> None:
     compare(fold_batchnorm, name)
+
+
+@pytest.mark.parametrize("name", ["conv2", "bn2"])
+def test_copies_of_shared_weights_that_differ(name: str) -> None:
+    """Nobody can tell which of them Caffe takes."""
+    net = case("shared_by_twins")
+    layer = net.layer(name)
+    assert layer is not None
+    layer.blobs[1] = np.asarray(layer.blobs[1]) + np.float32(1)
+    notes = fold_batchnorm(net)
+    assert [note.changed for note in notes] == [False, False]
+    assert all("has other values of them" in note.text for note in notes[name == "bn2" :])
 
 
 def test_weights_are_computed_when_they_are_read() -> None:
@@ -72,36 +83,20 @@ def assert_within_one_rounding(found: object, exact: NDArray[np.float64]) -> Non
 
 @pytest.mark.parametrize(
     "name",
-    ["in_place", "own_names", "grouped_convolution", "grouped_deconvolution", "without_scale", "factor_zero"],
+    [
+        "in_place",
+        "own_names",
+        "grouped_convolution",
+        "grouped_deconvolution",
+        "without_scale",
+        "factor_zero",
+        "shared_by_twins",
+    ],
 )
 def test_opencv_computes_the_same_before_and_after(name: str) -> None:
     """An independent reader of Caffe's files. (It ignores InnerProduct's transpose.)"""
     drawn = read(FOLDER / "fold_batchnorm" / f"{name}.prototxt").drawn
     after = copy_of(drawn.net)
     assert any(note.changed for note in fold_batchnorm(after))
-    old, new = (opencv(net, drawn.feeds["data"]) for net in (drawn.net, after))
+    old, new = (opencv_forward(net, drawn.feeds["data"]) for net in (drawn.net, after))
     assert error(old, new) < 1e-5  # OpenCV computes in float32: 1e-6 measured
-
-
-def opencv(net: Net, data: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The net's one output."""
-    message = NetParameter()
-    message.CopyFrom(net.header)
-    for layer in net.layers:
-        proto = message.layer.add()
-        proto.CopyFrom(layer.proto)
-        proto.bottom.extend(layer.bottoms)
-        proto.top.extend(layer.tops)
-        for values in layer.blobs:
-            blob = proto.blobs.add()
-            blob.shape.dim.extend(values.shape)
-            blob.data.extend(np.asarray(values).ravel().tolist())
-    weights = message.SerializeToString()
-    for proto in message.layer:
-        del proto.blobs[:]
-    reader = cv2.dnn.readNetFromCaffe(
-        np.frombuffer(str(message).encode(), np.uint8), np.frombuffer(weights, np.uint8)
-    )
-    reader.enableFusion(False)
-    reader.setInput(data)
-    return np.asarray(reader.forward(), dtype=np.float64)

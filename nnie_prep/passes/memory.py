@@ -1,0 +1,52 @@
+"""Which blobs are one memory in Caffe, and what a layer in place does to those who share it."""
+
+from __future__ import annotations
+
+from nnie_prep.net import Layer, Net
+
+
+def shares_memory(layer: Layer) -> bool:
+    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.bottoms) == len(layer.tops) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")
+
+
+def memory_is_shared(net: Net, layer: Layer) -> bool:
+    """Whether a layer in place may overwrite what others find in the same memory."""
+    name = layer.bottoms[0]
+    writer = net.writer(layer)
+    while writer is not None and name in writer.bottoms and not shares_memory(writer):
+        writer = net.writer(writer, writer.bottoms.index(name))
+    return writer is not None and shares_memory(writer)
+
+
+def why_memory_matters(net: Net, layer: Layer) -> str:
+    """Why Caffe computes something else once the layer's readers read its bottom, or "".
+
+    A layer in place on memory that others share changes what they find, if they run later. So it
+    does for those that shared it through this layer, and would for those whom this layer gave a copy.
+    """
+    if layer.bottoms == layer.tops or not any(shares_memory(one) for one in net.layers):
+        return ""
+    first, writer = layer, net.writer(layer)
+    while writer is not None and shares_memory(writer):
+        first, writer = writer, net.writer(writer)
+    copies = not shares_memory(layer)
+    memory, copied = {first.bottoms[0]}, set[str]()  # names of blobs
+    overwriter: Layer | None = None
+    for one in net.layers[net.index(writer) + 1 if writer else 0 :]:
+        reads, reads_copy = memory.intersection(one.bottoms), copied.intersection(one.bottoms)
+        if shares_memory(one):
+            memory.update(one.tops if reads else ())
+            copied.update(one.tops if reads_copy else ())
+        elif overwriter and (one is layer or (reads_copy if copies else reads)):
+            return f"in Caffe {overwriter.name} overwrites memory that {one.name} reads later"
+        elif one is layer:
+            copied.update(one.tops)
+        else:
+            if reads.intersection(one.tops):
+                overwriter = one
+            memory.difference_update(one.tops)
+            copied.difference_update(one.tops)
+    return ""
