@@ -17,7 +17,7 @@ LEVELS = (
     {"errors", "nnie_caffe_pb2"},
     {"net", "outputs"},
     {"blob_map", "caffe_io", "description", "params", "shapes", "weights"},
-    {"passes", "darknet", "detection", "engines", "nnie", "show"},
+    {"passes", "darknet", "detection", "diff", "edit", "engines", "nnie", "show"},
     {"verify"},
     {"proof"},
     {"cli"},

@@ -8,6 +8,8 @@ forward.py   run
 detect.py    detect
 inspect.py   inspect
 show.py      show, passes
+diff.py      diff
+edit.py      edit
 report.py    what people read: tables, verdicts, progress
 """
 

@@ -1,13 +1,14 @@
 """The commands that change a net: read, change, write aside, prove, and only then let it appear.
 
 darknet2caffe   convert                     merge-bn   insert_bias, folds, drops
-prepare         all of it, from either      add-bias   insert_bias        strip   drops
+prepare         all of it, from either      add-bias   insert_bias, insert_engine     strip   drops
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nnie_prep import __version__, passes
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
+from nnie_prep.cli.judges import check_judge, judge_of
 from nnie_prep.cli.report import Progress, count_text, few, size_text, table, verdict_json, verdict_text
 from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import as_text, describe_surgery, made_by
@@ -28,14 +30,21 @@ from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.fold_batchnorm import fold_batchnorm
 from nnie_prep.passes.fold_scale import fold_scale
+from nnie_prep.passes.fold_scale_forward import fold_scale_forward
 from nnie_prep.passes.insert_bias import insert_bias
+from nnie_prep.passes.insert_engine import insert_engine
+from nnie_prep.passes.merge_batchnorm import merge_batchnorm
 from nnie_prep.show import layer_figures, totals
 
 if TYPE_CHECKING:
     from nnie_prep.proof import Engine, Judge, Options
     from nnie_prep.verify import Verdict
 
-_MERGE = (drop_training, drop_identity, insert_bias, fold_batchnorm, fold_scale)
+_OF_THE_JUDGE = ("--against", "--darknet-lib")
+_MERGE = (
+    *(drop_training, drop_identity, insert_bias),
+    *(fold_batchnorm, fold_scale, fold_scale_forward, merge_batchnorm),
+)
 
 
 @dataclass
@@ -84,9 +93,10 @@ def prepare(options: Namespace) -> int:
 
 def _darknet_options(options: Namespace) -> list[str]:
     """What the user asked for that only a Darknet network can have, as it is typed."""
-    defaults = {"flavor": "alexeyab", "bn_form": "standard", "against": "numpy"}
+    defaults = {"flavor": "alexeyab", "bn_form": "standard", "against": "numpy", "darknet_lib": None}
     given = {name: getattr(options, name, default) for name, default in defaults.items()}
-    return [f"--{name.replace('_', '-')} {given[name]}" for name in defaults if given[name] != defaults[name]]
+    odd = [f"--{name.replace('_', '-')} {given[name]}" for name in defaults if given[name] != defaults[name]]
+    return odd + [f"--approximate {name}" for name in sorted(set(getattr(options, "approximate", [])))]
 
 
 def darknet2caffe(options: Namespace) -> int:
@@ -111,8 +121,9 @@ def merge_bn(options: Namespace) -> int:
 
 
 def add_bias(options: Namespace) -> int:
-    """insert_bias alone."""
-    return _surgery(options, (insert_bias,), "_bias")
+    """insert_bias, and insert_engine where it is asked for."""
+    chosen = (insert_bias, insert_engine) if options.engine_caffe else (insert_bias,)
+    return _surgery(options, chosen, "_bias")
 
 
 def strip(options: Namespace) -> int:
@@ -166,6 +177,7 @@ class Outcome:
     after: Net
     warnings: list[str]
     floats: int = 0  # of a Darknet weights file, which is used to the last
+    inexact: list[str] = field(default_factory=list)  # the Darknet layers that are, as asked
     notes: dict[str, list[Note]] = field(default_factory=dict)
     verdict: Verdict | None = None
 
@@ -173,6 +185,7 @@ class Outcome:
 def _change(job: Job) -> int:
     """Reads, changes, writes to temporary files, proves what was written, and commits."""
     options = job.options
+    check_judge(options)
     unknown = [name for name in options.skip if name not in passes.names_of(passes.PASSES)]
     if unknown:
         raise UserError(
@@ -215,30 +228,26 @@ def _prove(
     progress: Callable[[str], None],
 ) -> Verdict:
     """Compares what was written with the source, as it is on the disk."""
+    from nnie_prep.darknet.approximation import approximated_cfg
     from nnie_prep.proof import prove_conversion, prove_surgery
 
     options = proof_options(job.options)
     if conversion is None:
         fates = {name: blob_map[name] for name in blob_map.names()}
         return prove_surgery(before, written, fates, options, progress)
-    return prove_conversion(conversion.layers, _judge(job), written, blob_map, options, progress)
+    original = _judge(job, conversion, job.inputs[0])
+    if not conversion.approximated:
+        return prove_conversion(conversion.layers, original, written, blob_map, options, progress)
+    with tempfile.TemporaryDirectory(prefix="nnie_prep-") as folder:
+        cfg = Path(folder, job.inputs[0].name)
+        cfg.write_text(approximated_cfg(conversion.sections, conversion.approximated), encoding="utf-8")
+        judge = _judge(job, conversion, cfg)
+        return prove_conversion(conversion.layers, judge, written, blob_map, options, progress, original)
 
 
-def _judge(job: Job) -> Judge:
-    """Who says what Darknet computes."""
-    if job.options.against == "opencv":
-        from nnie_prep.darknet import opencv
-
-        if (job.options.flavor, job.options.bn_form) != ("alexeyab", "standard"):
-            raise UserError(
-                "OpenCV knows neither --flavor nor --bn-form",
-                str(job.inputs[0]),
-                "leave out --against opencv",
-            )
-        return opencv.load(job.inputs[0], job.inputs[1])
-    from nnie_prep.darknet import reference
-
-    return reference.load(job.inputs[0], job.inputs[1], job.options.flavor, job.options.bn_form)
+def _judge(job: Job, conversion: Conversion, cfg: Path) -> Judge:
+    """Who says what Darknet computes for this cfg."""
+    return judge_of(job.options, cfg, job.inputs[1], job.inputs[0], conversion.approximated)
 
 
 def _read(job: Job) -> tuple[Outcome, Conversion | None]:
@@ -247,10 +256,18 @@ def _read(job: Job) -> tuple[Outcome, Conversion | None]:
         cfg, weights = job.inputs
         options = job.options
         conversion = convert(
-            cfg, weights, target=options.target, flavor=options.flavor, bn_form=options.bn_form
+            cfg,
+            weights,
+            target=options.target,
+            flavor=options.flavor,
+            bn_form=options.bn_form,
+            approximate=options.approximate,
         )
         told = conversion.warnings + conversion.notes
-        return Outcome(conversion.net, conversion.net.copy(), told, conversion.floats), conversion
+        inexact = [
+            f"{layer.index} {layer.section}: {layer.inexact}" for layer in conversion.layers if layer.inexact
+        ]
+        return Outcome(conversion.net, conversion.net.copy(), told, conversion.floats, inexact), conversion
     warnings: list[str] = []
     net = read_net(job.inputs[0], job.inputs[1], warnings)
     return Outcome(net, net.copy(), warnings), None
@@ -278,8 +295,9 @@ def _write(
 def _influences(options: Namespace) -> tuple[str, ...]:
     """The options that change the bytes of the result."""
     found = [f"--target {options.target}"] if hasattr(options, "target") else []
-    found += [option for option in _darknet_options(options) if not option.startswith("--against")]
+    found += [option for option in _darknet_options(options) if not option.startswith(_OF_THE_JUDGE)]
     found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
+    found += ["--engine-caffe"] if getattr(options, "engine_caffe", False) else []
     return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])
 
 
@@ -299,6 +317,9 @@ def _report(job: Job, outcome: Outcome, passed: bool) -> None:
     lines = [f"{options.command} {' '.join(path.name for path in job.inputs)}"]
     if outcome.floats:
         lines.append(f"{outcome.floats:,} of {outcome.floats:,} floats of {job.inputs[1].name} used")
+    if outcome.inexact:
+        lines.append(f"{count_text(len(outcome.inexact), 'layer')} inexact, as asked")
+        lines += few(outcome.inexact, "such layer", options.verbose)
     if outcome.notes:
         lines += ["", *_passes_text(outcome.notes, options.verbose)]
     lines += ["", table(("", "before", "after"), _figure_rows(outcome, before, after)), ""]
@@ -343,6 +364,7 @@ def _report_json(
         "inputs": [str(path) for path in job.inputs],
         "outputs": [str(path) for path in (job.prototxt, job.caffemodel, job.json)] if passed else [],
         "floats": outcome.floats,
+        "inexact": outcome.inexact,
         "passes": {
             name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
             for name, found in outcome.notes.items()

@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     adders = (
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
-        *(_verify, _run, _detect, _inspect, _show, _passes),
+        *(_verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
     )
     for add in adders:
         add(commands)
@@ -87,7 +87,7 @@ def _merge_bn(commands: Any) -> None:
         commands,
         "merge-bn",
         "change.merge_bn",
-        "Insert biases, fold BatchNorm and Scale into the layers before them, drop what became empty",
+        "Insert biases, fold BatchNorm and Scale into the layers around them, drop what became empty",
         "deploy.prototxt model.caffemodel",
     )
     parser.add_argument("prototxt", type=Path, nargs="?", metavar="PROTOTXT")
@@ -108,6 +108,9 @@ def _add_bias(commands: Any) -> None:
         "deploy.prototxt model.caffemodel",
     )
     _add_pair(parser)
+    parser.add_argument(
+        "--engine-caffe", action="store_true", help="also write engine: CAFFE into the 1x1 convolutions"
+    )
     _add_change(parser, "each input's own name with _bias behind it")
 
 
@@ -248,6 +251,63 @@ def _show(commands: Any) -> None:
     _add_output(parser)
 
 
+def _diff(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "diff",
+        "diff.diff",
+        "List what is not the same in two Caffe nets: layers, parameters, wiring, shapes, weights",
+        "deploy.prototxt model.caffemodel deploy_inference.prototxt model_inference.caffemodel",
+    )
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="A.prototxt [A.caffemodel] B.prototxt [B.caffemodel]; weights are compared where both have them",
+    )
+    _add_output(parser)
+
+
+def _edit(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "edit",
+        "edit.edit",
+        "Cut a Caffe net, rename, drop, set shapes and fields; edits are done in the order given",
+        "deploy.prototxt model.caffemodel --until conv --rename-blob data=image -o head",
+    )
+    parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
+    parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
+    for name, form, what in (
+        ("until", "BLOB", "end the net at this blob; given several times, at all of them"),
+        ("from", "BLOB", "begin the net at this blob, which becomes an input; likewise"),
+        ("rename-layer", "OLD=NEW", "rename a layer"),
+        ("rename-blob", "OLD=NEW", "rename a blob"),
+        ("input-shape", "[NAME=]N,C,H,W", "declare another shape for an input"),
+        ("batch", "N", "set the first extent of every input"),
+        ("drop", "LAYER", "take a layer out; its readers read its bottom"),
+        ("set", "PATH=VALUE", "set a field, like 'layer[name=conv1].convolution_param.pad=1'"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            type=_named_value(name),
+            default=[],
+            dest="edits",
+            metavar=form,
+            help=what,
+        )
+    _add_writing(parser, "each input's own name with _edited behind it")
+    _add_proof(parser)
+    _add_output(parser)
+
+
+def _named_value(name: str) -> Callable[[str], tuple[str, str]]:
+    """An option's value with its name, so that several options make one list in the order given."""
+    return lambda text: (name, text)
+
+
 def _passes(commands: Any) -> None:
     parser = _command(commands, "passes", "show.passes", "List the passes in their order", "")
     _add_output(parser)
@@ -275,15 +335,30 @@ def _add_darknet(parser: Parser) -> None:
     _add_target(parser)
     _add_flavor(parser)
     _add_bn_form(parser)
+    parser.add_argument(
+        "--approximate",
+        action="append",
+        default=[],
+        choices=("pool-2-1", "mish-as-leaky"),
+        help="build this cheaper, inexact form, and measure the difference: the 2x2 maxpool of stride 1 as "
+        "kernel 3, pad 1; leaky for mish, before training again. May be given several times",
+    )
     _add_against(parser)
 
 
 def _add_against(parser: Parser) -> None:
     parser.add_argument(
         "--against",
-        choices=("numpy", "opencv"),
+        choices=("numpy", "opencv", "darknet"),
         default="numpy",
-        help="who computes what Darknet computes: our own statement of it (default), or OpenCV's reader",
+        help="who computes what Darknet computes: our own statement of it (default), OpenCV's reader, or "
+        "Darknet itself, with --darknet-lib",
+    )
+    parser.add_argument(
+        "--darknet-lib",
+        type=Path,
+        metavar="PATH",
+        help="the libdarknet.so of a Darknet that you built (AlexeyAB's, hank-ai's or pjreddie's)",
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnie_prep.verify import BlobResult, Verdict
 
-_HEAD = ("blob", "result", "shape", "segment", "end to end", "limit", "noise", "worst at", "")
+_HEAD = ("blob", "result", "shape", "segment", "end to end", "limit", "noise", "worst at", "inexact", "")
 _NUMBER = re.compile(r"[\d.,x]*(e[-+]\d+)?|[-?]|inf")
 
 
@@ -101,7 +101,9 @@ def verdict_text(verdict: Verdict, verbose: bool) -> str:
         lines.append(f"  {gone} without a counterpart, for a known reason{more}")
         if verbose:
             lines += [f"    {name}: {why}" for name, why in verdict.accounted.items()]
-    shown = compared if verbose else [result for result in compared if result.is_output]
+    inexact = [result for result in compared if result.inexact and not result.is_output]
+    outputs = [result for result in compared if result.is_output]
+    shown = compared if verbose else inexact[:3] + outputs
     first = verdict.first_divergence()
     if first is not None and first not in shown:
         shown = [first, *shown]
@@ -117,7 +119,7 @@ def few(items: Sequence[str], noun: str, verbose: bool) -> list[str]:
     shown = items if verbose or len(items) <= 4 else items[:3]
     lines = [f"  {item}" for item in shown]
     if len(shown) < len(items):
-        lines.append(f"  and {count_text(len(items) - len(shown), noun)} more (-v lists them)")
+        lines.append(f"  and {count_text(len(items) - len(shown), 'more ' + noun)} (-v lists them)")
     return lines
 
 
@@ -140,9 +142,10 @@ def _row(result: BlobResult, is_first: bool, verbose: bool) -> list[object]:
         shape_text(result.shape),
         _error_text(result.segment),
         _error_text(result.end_to_end),
-        _error_text(result.limit),
+        "" if math.isinf(result.limit) else _error_text(result.limit),
         _error_text(result.noise) if verbose else "",
         ",".join(map(str, result.worst)) if verbose else "",
+        result.inexact,
         "<- first" if is_first else "",
     ]
 
@@ -175,6 +178,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
                 "worst": list(result.worst),
                 "problem": result.problem,
                 "is_output": result.is_output,
+                "inexact": result.inexact,
             }
             for result in verdict.results
         ],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.report import shape_text, size_text, table
+from nnie_prep.cli.report import count_text, shape_text, size_text, table
 from nnie_prep.passes import PASSES
-from nnie_prep.show import layer_figures, totals
+from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, totals
 
 
 def show(options: Namespace) -> int:
@@ -23,6 +24,8 @@ def show(options: Namespace) -> int:
             "inputs": net.inputs(),
             "outputs": net.outputs(),
             "layers": [dataclasses.asdict(row) for row in rows],
+            "types": [dataclasses.asdict(one) for one in subtotals(rows)],
+            "convolutions": _without_type(convolutions(rows)),
             "parameters": parameters,
             "weight_bytes": 4 * parameters,
             "multiply_adds": operations,
@@ -45,15 +48,31 @@ def show(options: Namespace) -> int:
     head = ("layer", "type", "shape", "parameters", "multiply-adds")
     print(table(head + (("bottoms", "tops", "from") if options.verbose else ()), cells))
     print()
+    print(_types_text(subtotals(rows)))
+    print()
     print(f"inputs         {', '.join(net.inputs())}")
     print(f"outputs        {', '.join(net.outputs())}")
     print(f"layers         {len(rows)}")
     print(f"parameters     {parameters:,} ({size_text(4 * parameters)} of float32)")
     print(f"multiply-adds  {operations:,}")
+    if (all_ := convolutions(rows)).layers:
+        counts = f"{all_.weights:,} weights without biases, {all_.multiply_adds:,} multiply-adds"
+        print(f"convolutions   {count_text(all_.layers, 'layer')}, {counts}")
     unknown = sorted({row.type for row in rows if row.multiply_adds is None})
     if unknown:
         print(f"not counted    layers of type {', '.join(unknown)} and what depends on them")
     return 0
+
+
+def _types_text(rows: Sequence[Subtotal]) -> str:
+    """What the layers of each type come to."""
+    counts = [(row.layers, row.parameters, row.weights, row.multiply_adds) for row in rows]
+    cells = [(row.type, *(f"{one:,}" for one in found)) for row, found in zip(rows, counts, strict=True)]
+    return table(("type", "layers", "parameters", "weights", "multiply-adds"), cells)
+
+
+def _without_type(row: Subtotal) -> dict[str, int]:
+    return {key: value for key, value in dataclasses.asdict(row).items() if key != "type"}
 
 
 def passes(options: Namespace) -> int:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from cli_cases import CFG, CONVOLUTIONS, listing, refuses, run, spawn
 
+from nnie_prep import passes
 from nnie_prep.caffe_io import read_net
 from nnie_prep.net import Net
 
 NAMES = ("prototxt", "caffemodel", "json")
 SECTIONS = [line[1:-1] for line in CFG.splitlines() if line.startswith("[")][1:]
-PASSES = ["drop_training", "drop_identity", "insert_bias", "fold_batchnorm", "fold_scale"]
+PASSES = [one.__name__ for one in passes.PASSES]
 
 
 def made(folder: Path, before: dict[str, str]) -> list[str]:
@@ -113,14 +114,17 @@ def test_the_well_known_scripts_spelling(folder: Path) -> None:
         (("add-bias", "small.prototxt", "small.caffemodel"), set(), {"BatchNorm", "Scale", "Dropout"}),
         (("strip", "small.prototxt", "small.caffemodel"), {"Dropout"}, {"BatchNorm", "Scale"}),
         (
-            ("merge-bn", "small.prototxt", "small.caffemodel", "--skip", "fold_batchnorm"),
+            (
+                *("merge-bn", "small.prototxt", "small.caffemodel"),
+                *("--skip", "fold_batchnorm", "--skip", "merge_batchnorm"),
+            ),
             {"Dropout"},
             {"BatchNorm"},
         ),
         (
             ("prepare", "net.cfg", "net.weights", "--skip", "fold_batchnorm", "--skip", "fold_scale"),
-            set(),
-            {"BatchNorm", "Scale"},
+            {"BatchNorm"},
+            {"Scale"},
         ),
         (
             ("strip", "small.prototxt", "small.caffemodel", "--skip", "drop_identity"),
@@ -196,6 +200,20 @@ def test_json_of_a_conversion(folder: Path, command: str) -> None:
     assert report["multiply_adds"] == [products + window * 8 * 12] * 2
 
 
+def test_add_bias_with_engine_caffe(folder: Path) -> None:
+    """Every 1 x 1 convolution of both files, no other layer, and only where it is asked for."""
+    assert run("darknet2caffe", "net.cfg", "net.weights", "-o", "x").code == 0
+    for options in ((), ("--engine-caffe",)):
+        assert run("add-bias", "x.prototxt", "x.caffemodel", "-o", "y", *options).code == 0
+        layers = read_net(Path("y.prototxt")).layers
+        params = {one.name: one.proto.convolution_param for one in layers if one.type == "Convolution"}
+        small = {name for name, param in params.items() if list(param.kernel_size) == [1]}
+        assert 0 < len(small) < len(params)
+        found = {layer.name for layer in layers if "CAFFE" in str(layer.proto)}
+        assert found == (small if options else set())
+    assert "--engine-caffe" in Path("y.prototxt").read_text().partition("layer {")[0]
+
+
 def test_json_of_passes_that_decline(folder: Path) -> None:
     report = json.loads(
         run("merge-bn", "small.prototxt", "small.caffemodel", "--json", "--skip", "insert_bias").out
@@ -213,7 +231,8 @@ def test_json_of_the_other_commands(folder: Path) -> None:
     pair = ("small.prototxt", "small.caffemodel")
     shown = json.loads(run("show", *pair, "--json").out)
     assert shown.keys() == {
-        "name", "inputs", "outputs", "layers", "parameters", "weight_bytes", "multiply_adds"
+        "name", "inputs", "outputs", "layers", "types", "convolutions", "parameters", "weight_bytes",
+        "multiply_adds",
     }  # fmt: skip
     assert shown["layers"][1] == {
         "name": "conv",
@@ -222,6 +241,7 @@ def test_json_of_the_other_commands(folder: Path) -> None:
         "tops": ["conv"],
         "shape": [1, 6, 5, 6],
         "parameters": 54,
+        "weights": 54,
         "multiply_adds": 54 * 5 * 6,
         "origin": "small.prototxt:7",
     }

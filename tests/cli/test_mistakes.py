@@ -69,7 +69,7 @@ def test_weights_of_another_network(folder: Path) -> None:
         ("width=24", "width=1000000000", "net.cfg:2: "),
         ("width=24", "width=0", "net.cfg:2: "),
         ("width=24", "width=" + "9" * 5000, "net.cfg:2: "),
-        ("width=24\nheight=16", "width=65535\nheight=65535", "2^31 - 1"),
+        ("width=24\nheight=16", "width=65535\nheight=65535", "more than Caffe can hold"),
         ("layers=-1,5", "layers=8", "net.cfg:55: "),
         ("layers=-1,5", "layers=99", "net.cfg:55: "),
         ("layers=-1,5", "layers=-99", "net.cfg:55: "),

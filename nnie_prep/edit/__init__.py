@@ -1,0 +1,130 @@
+"""Edits of a Caffe net by hand, named as the options of `edit`.
+
+    until(net, ["pool5"])                       the net ends there
+    from_(net, ["conv4"])                       the net begins there: conv4 is an input
+    rename_layer(net, "fc", "fc1")              rename_blob(net, "data", "image")
+    input_shape(net, [1, 3, 416, 416], "data")  batch(net, 4)
+    drop(net, "prob")                           readers of prob read its bottom instead
+    set_field(net, "layer[name=conv1].convolution_param.pad", "1")
+
+Each changes the net in place and returns notes, whose fates say what became of blobs. An edit that cannot be
+done, or that makes a net whose shapes, wiring or weights do not fit together, raises UserError and leaves
+the net as it was. Only `until`, `from_` and the renames keep what the net computes.
+
+cuts.py    until, from_            layers.py  rename_layer, rename_blob, drop
+inputs.py  input_shape, batch      fields.py  set_field
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnie_prep.blob_map import BlobMap, Note
+from nnie_prep.description import describe_surgery
+from nnie_prep.edit import cuts, fields, inputs, layers
+from nnie_prep.edit.inputs import shapes_text
+from nnie_prep.errors import UserError
+from nnie_prep.net import Net, check_wiring
+from nnie_prep.shapes import Shape, blob_shapes, infer_shapes, net_input_shapes, walk_shapes
+
+
+def until(net: Net, blobs: Sequence[str]) -> list[Note]:
+    """Keeps what these blobs need, each as its last writer leaves it; they become outputs.
+
+    Another top of a layer that is kept stays, and is an output too.
+    """
+    return _change(net, lambda one: cuts.until(one, blobs))
+
+
+def from_(net: Net, blobs: Sequence[str]) -> list[Note]:
+    """Makes inputs of these blobs and keeps what leads from them to the net's outputs.
+
+    Refused where that also needs something that these blobs were made of, by another way.
+    """
+    return _change(net, lambda one: cuts.from_(one, blobs))
+
+
+def rename_layer(net: Net, old: str, new: str) -> list[Note]:
+    """Renames a layer; its blobs keep their names, and its weights stay with it."""
+    return _change(net, lambda one: layers.rename_layer(one, old, new))
+
+
+def rename_blob(net: Net, old: str, new: str) -> list[Note]:
+    """Renames a blob, in-place versions and all, wherever the net names it."""
+    return _change(net, lambda one: layers.rename_blob(one, old, new))
+
+
+def input_shape(net: Net, shape: Sequence[int], name: str | None = None) -> list[Note]:
+    """Declares another shape for an input; the name may be left out where there is one input."""
+    return _change(net, lambda one: inputs.input_shape(one, tuple(shape), name))
+
+
+def batch(net: Net, count: int) -> list[Note]:
+    """Sets the first extent of every input."""
+    return _change(net, lambda one: inputs.batch(one, count))
+
+
+def drop(net: Net, layer: str) -> list[Note]:
+    """Takes a layer out. Its readers read its bottom; nothing else changes where it has none."""
+    return _change(net, lambda one: layers.drop(one, layer))
+
+
+def set_field(net: Net, path: str, value: str) -> list[Note]:
+    """Sets a field of a layer, or of the net itself, to a value in prototxt's notation.
+
+    `layer[name=conv1].convolution_param.pad` or `layer[3].param[0].lr_mult`, counted from 0;
+    `bottom` and `top` too. A list is written with commas, and one of its elements set by its place. An
+    empty value unsets the field.
+    """
+    return _change(net, lambda one: fields.set_field(one, path, value))
+
+
+def check(net: Net) -> None:
+    """Raises UserError where wiring, shapes or weights do not fit together, as far as shapes are known."""
+    if not net.layers:
+        raise UserError("no layer would be left", net.source, "cut or drop less")
+    check_wiring(net)
+    for layer, bottoms, tops in walk_shapes(net):
+        if bottoms is None or tops is None or not layer.blobs:
+            continue
+        needed, found = blob_shapes(layer, bottoms), [tuple(blob.shape) for blob in layer.blobs]
+        if needed != found:
+            raise UserError(
+                f"the weights of layer {layer.name!r} have shapes {shapes_text(found)}, "
+                f"and it would need {shapes_text(needed)}",
+                layer.origin or net.source,
+                "train again for such a net, or leave out the caffemodel",
+            )
+
+
+def _change(net: Net, apply: Callable[[Net], list[Note]]) -> list[Note]:
+    """Tries an edit on a copy, and does it if that is a net."""
+    trial = net.copy()
+    apply(trial)
+    check(trial)
+    return apply(net)
+
+
+def known_shapes(net: Net) -> dict[str, Shape]:
+    """The shapes of the blobs; none where the net does not declare those of its inputs."""
+    declared = net_input_shapes(net)
+    return infer_shapes(net) if all(name in declared for name in net.inputs()) else {}
+
+
+def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:
+    """STEM.json of an edited net: as after any surgery, with the input and heads that it has now."""
+    document = describe_surgery(prototxt, blob_map)
+    shapes = known_shapes(net)
+    if isinstance(about := document.get("input"), dict) and "blob" in about:
+        fate = blob_map.joined([about["blob"]])
+        if fate.blobs and fate.blobs[0] in net.inputs():
+            about["blob"] = fate.blobs[0]
+            about["shape"] = list(shapes.get(fate.blobs[0], ())) or about.get("shape")
+        else:
+            document["input"] = {"none": fate.reason}
+    for head in document.get("heads", []):
+        if head.get("blob") in shapes and "shape" in head:
+            head["shape"] = list(shapes[head["blob"]][1:])
+    return document
