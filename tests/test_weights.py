@@ -14,7 +14,9 @@ from nnie_prep.weights import (
     batchnorm_factors,
     scale_bias,
     scale_factors,
+    scale_input_channels,
     scale_output_channels,
+    sum_over_inputs,
 )
 
 random = np.random.default_rng(3)
@@ -149,3 +151,56 @@ def test_the_bias_is_scaled_and_shifted_in_its_own_shape() -> None:
     for channel in range(3):
         exact = float(bias[0, 0, 0, channel]) * factors.scale[channel] + factors.shift[channel]
         assert found[0, 0, 0, channel] == np.float32(exact)
+
+
+# ---- input channels ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "inputs", "outputs"), [(1, 3, 4), (2, 4, 6), (3, 6, 3), (5, 5, 10)])
+@pytest.mark.parametrize("layout", ["out, in", "in, out"])
+def test_input_channels_of_a_kernel(layout: Layout, group: int, inputs: int, outputs: int) -> None:
+    """By loops over inputs and outputs: 3 x 2 kernels, ordinary to depthwise with two outputs a channel."""
+    shape = (outputs, inputs // group) if layout == "out, in" else (inputs, outputs // group)
+    weights, factors = normal(*shape, 3, 2), normal(inputs).astype(np.float64)
+    expected, sums = np.empty_like(weights), np.zeros(outputs)
+    for i in range(inputs):
+        for o in range(outputs):
+            if i // (inputs // group) != o // (outputs // group):
+                continue
+            row, column = (o, i % (inputs // group)) if layout == "out, in" else (i, o % (outputs // group))
+            expected[row, column] = weights[row, column] * factors[i]
+            sums[o] += weights[row, column].astype(np.float64).sum() * factors[i]
+    assert np.array_equal(scale_input_channels(weights, factors, outputs, layout, group), expected)
+    np.testing.assert_allclose(sum_over_inputs(weights, factors, outputs, layout, group), sums, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ["out, in", "in, out"])
+def test_input_channels_of_an_inner_product(layout: Layout) -> None:
+    """Each of 3 channels has 7 pixels, one behind the other."""
+    weights, factors = normal(4, 21), normal(3).astype(np.float64)
+    each = np.repeat(factors, 7)
+    given = weights if layout == "out, in" else np.ascontiguousarray(weights.T)
+    scaled = scale_input_channels(given, factors, 4, layout)
+    assert np.array_equal(scaled if layout == "out, in" else scaled.T, (weights * each).astype(np.float32))
+    found = sum_over_inputs(given, factors, 4, layout)
+    np.testing.assert_allclose(found, weights.astype(np.float64) @ each, rtol=1e-12, atol=1e-14)
+
+
+def test_sums_over_inputs_make_no_copy_in_float64() -> None:
+    weights, shift = normal(256, 512, 3, 3), normal(512).astype(np.float64)
+    tracemalloc.start()
+    sum_over_inputs(weights, shift, 256, "out, in")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < weights.nbytes / 4
+
+
+def test_factors_that_are_the_same_in_all_channels() -> None:
+    """What a Power does, before and behind a Scale, and spread over channels."""
+    power = Factors(np.array(2.0), np.array(-1.0))
+    scale = Factors(np.array([3.0, 5.0]), np.array([0.5, 0.25]))
+    assert power.then(scale).equal(Factors(np.array([6.0, 10.0]), np.array([-2.5, -4.75])))
+    assert scale.then(power).equal(Factors(np.array([6.0, 10.0]), np.array([0.0, -0.5])))
+    assert power.over(2).equal(Factors(np.array([2.0, 2.0]), np.array([-1.0, -1.0])))
+    assert power.fit(7) and scale.fit(2) and not scale.fit(1)
+    assert not scale.equal(power) and not scale.equal(Factors(scale.scale, scale.scale))
