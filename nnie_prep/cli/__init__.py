@@ -1,16 +1,17 @@
 """The command line: arguments in, exit code out. 0 done, 1 the answer is no, 2 bad usage or input.
 
-parser.py    every command's arguments, without a heavy import, so that --help is instant
-change.py    darknet2caffe, merge-bn, add-bias, strip, prepare: read, change, prove, write
-fold.py      fold-darknet
-compare.py   verify
-forward.py   run
-detect.py    detect
-inspect.py   inspect
-show.py      show, passes
-diff.py      diff
-edit.py      edit
-report.py    what people read: tables, verdicts, progress
+parser.py     the commands, without a heavy import, so that --help is instant
+arguments.py  what several commands have in common
+change.py     darknet2caffe, merge-bn, add-bias, strip, prepare: read, change, prove, write
+fold.py       fold-darknet
+compare.py    verify
+forward.py    run
+detect.py     detect
+inspect.py    inspect
+show.py       show, passes
+diff.py       diff
+edit.py       edit
+report.py     what people read: tables, verdicts, progress
 """
 
 from __future__ import annotations

@@ -1,23 +1,27 @@
-"""The arguments of every command. Nothing heavy is imported here."""
+"""The commands and their arguments. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nnie_prep import __version__
-
-
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command line, and takes no abbreviated options."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"nnie_prep: error: {message}; see {self.prog} --help\n")
+from nnie_prep.cli.arguments import (
+    Parser,
+    add_bn_form,
+    add_change,
+    add_darknet,
+    add_engine,
+    add_flavor,
+    add_measure,
+    add_output,
+    add_pair,
+    add_proof,
+    add_writing,
+    number,
+)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -63,8 +67,8 @@ def _prepare(commands: Any) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="x.cfg x.weights, or x.prototxt x.caffemodel"
     )
-    _add_darknet(parser)
-    _add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
+    add_darknet(parser)
+    add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 
 def _darknet2caffe(commands: Any) -> None:
@@ -78,8 +82,8 @@ def _darknet2caffe(commands: Any) -> None:
     parser.add_argument("cfg", type=Path, metavar="CFG")
     parser.add_argument("weights", type=Path, metavar="WEIGHTS")
     parser.add_argument("--merge-bn", action="store_true", help="fold BatchNorm and Scale as well")
-    _add_darknet(parser)
-    _add_change(parser, "the cfg's name")
+    add_darknet(parser)
+    add_change(parser, "the cfg's name")
 
 
 def _merge_bn(commands: Any) -> None:
@@ -96,7 +100,7 @@ def _merge_bn(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, metavar="CAFFEMODEL", help="the same as the second argument")
     parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
     parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
-    _add_change(parser, "each input's own name with _inference behind it")
+    add_change(parser, "each input's own name with _inference behind it")
 
 
 def _add_bias(commands: Any) -> None:
@@ -107,11 +111,11 @@ def _add_bias(commands: Any) -> None:
         "Give every convolution and inner product without a bias one of zeros",
         "deploy.prototxt model.caffemodel",
     )
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument(
         "--engine-caffe", action="store_true", help="also write engine: CAFFE into the 1x1 convolutions"
     )
-    _add_change(parser, "each input's own name with _bias behind it")
+    add_change(parser, "each input's own name with _bias behind it")
 
 
 def _strip(commands: Any) -> None:
@@ -122,8 +126,8 @@ def _strip(commands: Any) -> None:
         "Drop layers that only training needs, and layers that compute nothing",
         "train_val.prototxt model.caffemodel",
     )
-    _add_pair(parser)
-    _add_change(parser, "each input's own name with _stripped behind it")
+    add_pair(parser)
+    add_change(parser, "each input's own name with _stripped behind it")
 
 
 def _fold_darknet(commands: Any) -> None:
@@ -136,11 +140,11 @@ def _fold_darknet(commands: Any) -> None:
     )
     parser.add_argument("cfg", type=Path, metavar="CFG")
     parser.add_argument("weights", type=Path, metavar="WEIGHTS")
-    _add_flavor(parser)
-    _add_bn_form(parser)
-    _add_writing(parser, "the cfg's name with _folded behind it")
-    _add_measure(parser)
-    _add_output(parser)
+    add_flavor(parser)
+    add_bn_form(parser)
+    add_writing(parser, "the cfg's name with _folded behind it")
+    add_measure(parser)
+    add_output(parser)
 
 
 def _verify(commands: Any) -> None:
@@ -154,8 +158,8 @@ def _verify(commands: Any) -> None:
     for name, what in (("a", "the reference"), ("b", "the net that is judged")):
         parser.add_argument(f"{name}_prototxt", type=Path, metavar=f"{name.upper()}.prototxt", help=what)
         parser.add_argument(f"{name}_caffemodel", type=Path, metavar=f"{name.upper()}.caffemodel")
-    _add_proof(parser)
-    _add_output(parser)
+    add_proof(parser)
+    add_output(parser)
 
 
 def _run(commands: Any) -> None:
@@ -166,15 +170,15 @@ def _run(commands: Any) -> None:
         "Run a Caffe net forward and save its blobs",
         "deploy.prototxt model.caffemodel --input x.npy --output y.npz",
     )
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("--input", type=Path, required=True, help=".npy, or .npz with one array per input")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .npz that is written")
     parser.add_argument(
         "--blobs", choices=("outputs", "all"), default="outputs", help="which blobs (default: outputs)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
-    _add_engine(parser)
-    _add_output(parser)
+    add_engine(parser)
+    add_output(parser)
 
 
 def _detect(commands: Any) -> None:
@@ -185,7 +189,7 @@ def _detect(commands: Any) -> None:
         "Decode the detection heads on a picture, print the boxes and draw them",
         "yolov3-tiny.prototxt yolov3-tiny.caffemodel photo.jpg --names coco.names",
     )
-    _add_pair(parser)
+    add_pair(parser)
     parser.add_argument("picture", type=Path, metavar="PICTURE", help=".jpg, .png, .bmp, .ppm or .webp")
     parser.add_argument(
         "-o",
@@ -203,13 +207,13 @@ def _detect(commands: Any) -> None:
     )
     parser.add_argument(
         "--threshold",
-        type=_number(float, 0.0, 1.0),
+        type=number(float, 0.0, 1.0),
         default=0.25,
         help="what a confidence must exceed (default: 0.25)",
     )
     parser.add_argument(
         "--nms",
-        type=_number(float, 0.0, 1.0),
+        type=number(float, 0.0, 1.0),
         default=0.45,
         help="overlap above which the weaker of two boxes of a class goes (default: 0.45)",
     )
@@ -220,8 +224,8 @@ def _detect(commands: Any) -> None:
     )
     parser.add_argument("--tree", type=Path, metavar="FILE", help="the tree of classes of a yolo9000")
     parser.add_argument("--font", type=Path, metavar="FILE", help="a TrueType font for the labels")
-    _add_engine(parser)
-    _add_output(parser)
+    add_engine(parser)
+    add_output(parser)
 
 
 def _inspect(commands: Any) -> None:
@@ -234,8 +238,8 @@ def _inspect(commands: Any) -> None:
     )
     parser.add_argument("cfg", type=Path, metavar="CFG")
     parser.add_argument("weights", type=Path, nargs="?", metavar="WEIGHTS")
-    _add_flavor(parser)
-    _add_output(parser)
+    add_flavor(parser)
+    add_output(parser)
 
 
 def _show(commands: Any) -> None:
@@ -248,7 +252,7 @@ def _show(commands: Any) -> None:
     )
     parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
     parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
-    _add_output(parser)
+    add_output(parser)
 
 
 def _diff(commands: Any) -> None:
@@ -266,7 +270,7 @@ def _diff(commands: Any) -> None:
         metavar="FILE",
         help="A.prototxt [A.caffemodel] B.prototxt [B.caffemodel]; weights are compared where both have them",
     )
-    _add_output(parser)
+    add_output(parser)
 
 
 def _edit(commands: Any) -> None:
@@ -298,9 +302,9 @@ def _edit(commands: Any) -> None:
             metavar=form,
             help=what,
         )
-    _add_writing(parser, "each input's own name with _edited behind it")
-    _add_proof(parser)
-    _add_output(parser)
+    add_writing(parser, "each input's own name with _edited behind it")
+    add_proof(parser)
+    add_output(parser)
 
 
 def _named_value(name: str) -> Callable[[str], tuple[str, str]]:
@@ -310,138 +314,4 @@ def _named_value(name: str) -> Callable[[str], tuple[str, str]]:
 
 def _passes(commands: Any) -> None:
     parser = _command(commands, "passes", "show.passes", "List the passes in their order", "")
-    _add_output(parser)
-
-
-# ---- groups of arguments -----------------------------------------------------------------------
-
-
-def _add_pair(parser: Parser) -> None:
-    parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
-    parser.add_argument("caffemodel", type=Path, metavar="CAFFEMODEL")
-
-
-def _add_target(parser: Parser) -> None:
-    parser.add_argument(
-        "--target",
-        choices=("nnie", "caffe"),
-        default="nnie",
-        help="whose layers may be used: NNIE's own too (default), or stock BVLC Caffe's alone",
-    )
-
-
-def _add_darknet(parser: Parser) -> None:
-    """What is asked of a conversion from Darknet."""
-    _add_target(parser)
-    _add_flavor(parser)
-    _add_bn_form(parser)
-    parser.add_argument(
-        "--approximate",
-        action="append",
-        default=[],
-        choices=("pool-2-1", "mish-as-leaky"),
-        help="build this cheaper, inexact form, and measure the difference: the 2x2 maxpool of stride 1 as "
-        "kernel 3, pad 1; leaky for mish, before training again. May be given several times",
-    )
-    _add_against(parser)
-
-
-def _add_against(parser: Parser) -> None:
-    parser.add_argument(
-        "--against",
-        choices=("numpy", "opencv", "darknet"),
-        default="numpy",
-        help="who computes what Darknet computes: our own statement of it (default), OpenCV's reader, or "
-        "Darknet itself, with --darknet-lib",
-    )
-    parser.add_argument(
-        "--darknet-lib",
-        type=Path,
-        metavar="PATH",
-        help="the libdarknet.so of a Darknet that you built (AlexeyAB's, hank-ai's or pjreddie's)",
-    )
-
-
-def _add_flavor(parser: Parser) -> None:
-    parser.add_argument(
-        "--flavor",
-        choices=("alexeyab", "pjreddie"),
-        default="alexeyab",
-        help="whose Darknet trained the network (default: alexeyab)",
-    )
-
-
-def _add_bn_form(parser: Parser) -> None:
-    parser.add_argument(
-        "--bn-form",
-        choices=("standard", "pjreddie-cpu"),
-        default="standard",
-        help="what BatchNorm divides by: sqrt(variance + 1e-5) (default), or sqrt(variance) + 1e-6",
-    )
-
-
-def _add_writing(parser: Parser, default_stem: str) -> None:
-    parser.add_argument(
-        "-o", "--output", metavar="STEM", help=f"name of the files, without suffix (default: {default_stem})"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="replace files that were not made from this input"
-    )
-    parser.add_argument("--no-verify", action="store_true", help="write the result without proving it")
-
-
-def _add_change(parser: Parser, default_stem: str) -> None:
-    """What all commands that change a Caffe net have in common."""
-    _add_writing(parser, default_stem)
-    parser.add_argument(
-        "--skip", action="append", default=[], metavar="PASS", help="leave out a pass; see `passes`"
-    )
-    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
-    _add_proof(parser)
-    _add_output(parser)
-
-
-def _add_proof(parser: Parser) -> None:
-    _add_measure(parser)
-    _add_engine(parser)
-
-
-def _add_measure(parser: Parser) -> None:
-    parser.add_argument("--input", type=Path, help="what both nets are fed with: .npy, or .npz by input name")
-    parser.add_argument(
-        "--seed", type=_number(int, 0, 2**63), default=0, help="of the random input (default: 0)"
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=_number(float, 0.0, 1.0),
-        default=1e-4,
-        help="largest error in units of a blob's standard deviation (default: 1e-4)",
-    )
-
-
-def _add_engine(parser: Parser) -> None:
-    parser.add_argument(
-        "--engine", choices=("numpy", "caffe"), default="numpy", help="what runs the nets (default: numpy)"
-    )
-    parser.add_argument(
-        "--caffe-python", metavar="PATH", help="a Python that can `import caffe` (default: this one)"
-    )
-
-
-def _add_output(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print every blob and every note")
-
-
-def _number(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
-    """A number in a closed range; NaN is in none."""
-
-    def convert(text: str) -> Any:
-        value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
-        return value
-
-    convert.__name__ = kind.__name__ if isinstance(kind, type) else "number"
-    return convert
+    add_output(parser)

@@ -1,0 +1,149 @@
+"""Arguments that several commands have in common. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line, and takes no abbreviated options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"nnie_prep: error: {message}; see {self.prog} --help\n")
+
+
+def add_pair(parser: Parser) -> None:
+    parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
+    parser.add_argument("caffemodel", type=Path, metavar="CAFFEMODEL")
+
+
+def add_target(parser: Parser) -> None:
+    parser.add_argument(
+        "--target",
+        choices=("nnie", "caffe"),
+        default="nnie",
+        help="whose layers may be used: NNIE's own too (default), or stock BVLC Caffe's alone",
+    )
+
+
+def add_darknet(parser: Parser) -> None:
+    """What is asked of a conversion from Darknet."""
+    add_target(parser)
+    add_flavor(parser)
+    add_bn_form(parser)
+    parser.add_argument(
+        "--approximate",
+        action="append",
+        default=[],
+        choices=("pool-2-1", "mish-as-leaky"),
+        help="build this cheaper, inexact form, and measure the difference: the 2x2 maxpool of stride 1 as "
+        "kernel 3, pad 1; leaky for mish, before training again. May be given several times",
+    )
+    add_against(parser)
+
+
+def add_against(parser: Parser) -> None:
+    parser.add_argument(
+        "--against",
+        choices=("numpy", "opencv", "darknet"),
+        default="numpy",
+        help="who computes what Darknet computes: our own statement of it (default), OpenCV's reader, or "
+        "Darknet itself, with --darknet-lib",
+    )
+    parser.add_argument(
+        "--darknet-lib",
+        type=Path,
+        metavar="PATH",
+        help="the libdarknet.so of a Darknet that you built (AlexeyAB's, hank-ai's or pjreddie's)",
+    )
+
+
+def add_flavor(parser: Parser) -> None:
+    parser.add_argument(
+        "--flavor",
+        choices=("alexeyab", "pjreddie"),
+        default="alexeyab",
+        help="whose Darknet trained the network (default: alexeyab)",
+    )
+
+
+def add_bn_form(parser: Parser) -> None:
+    parser.add_argument(
+        "--bn-form",
+        choices=("standard", "pjreddie-cpu"),
+        default="standard",
+        help="what BatchNorm divides by: sqrt(variance + 1e-5) (default), or sqrt(variance) + 1e-6",
+    )
+
+
+def add_writing(parser: Parser, default_stem: str) -> None:
+    parser.add_argument(
+        "-o", "--output", metavar="STEM", help=f"name of the files, without suffix (default: {default_stem})"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that were not made from this input"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="write the result without proving it")
+
+
+def add_change(parser: Parser, default_stem: str) -> None:
+    """What all commands that change a Caffe net have in common."""
+    add_writing(parser, default_stem)
+    parser.add_argument(
+        "--skip", action="append", default=[], metavar="PASS", help="leave out a pass; see `passes`"
+    )
+    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
+    add_proof(parser)
+    add_output(parser)
+
+
+def add_proof(parser: Parser) -> None:
+    add_measure(parser)
+    add_engine(parser)
+
+
+def add_measure(parser: Parser) -> None:
+    parser.add_argument("--input", type=Path, help="what both nets are fed with: .npy, or .npz by input name")
+    parser.add_argument(
+        "--seed", type=number(int, 0, 2**63), default=0, help="of the random input (default: 0)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=number(float, 0.0, 1.0),
+        default=1e-4,
+        help="largest error in units of a blob's standard deviation (default: 1e-4)",
+    )
+
+
+def add_engine(parser: Parser) -> None:
+    parser.add_argument(
+        "--engine", choices=("numpy", "caffe"), default="numpy", help="what runs the nets (default: numpy)"
+    )
+    parser.add_argument(
+        "--caffe-python", metavar="PATH", help="a Python that can `import caffe` (default: this one)"
+    )
+
+
+def add_output(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print every blob and every note")
+
+
+def number(kind: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
+    """A number in a closed range; NaN is in none."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    convert.__name__ = kind.__name__ if isinstance(kind, type) else "number"
+    return convert
