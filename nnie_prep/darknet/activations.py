@@ -7,6 +7,7 @@ true the blob is nobody else's and may be overwritten. The layer with the result
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -46,10 +47,13 @@ def read_activation(build: Builder, section: Section, default: str, *, of: froze
             "use an activation that Darknet computes there",
         )
     else:
+        near = get_close_matches(name, of, n=1)
         build.refuse(
             "activation",
             f"activation={shown(name)} is not known; Darknet computes relu in its place",
-            f"write relu if that is meant, or one of {', '.join(sorted(of))}",
+            f"did you mean {near[0]}?"
+            if near
+            else f"write relu if that is meant, or one of {', '.join(sorted(of))}",
         )
     return "linear"
 

@@ -118,3 +118,8 @@ def test_batchnorm_has_a_bias_in_alexeyab_only(tmp_path: Path) -> None:
     for flavor, has_bias in (("alexeyab", True), ("pjreddie", False)):
         conversion = structure(tmp_path, "[batchnorm]", flavor=flavor)  # type: ignore[arg-type]
         assert conversion.net.layers[1].proto.scale_param.bias_term == has_bias
+
+
+def test_a_misspelt_activation_is_recognised(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "[convolutional]\nfilters=2\nsize=1\nactivation=lekay\n")
+    assert error.hint == "did you mean leaky?"
