@@ -222,6 +222,13 @@ def pyramid(layer: Layer, size: Pair) -> list[Pooling]:
     return levels
 
 
+def shares_memory(layer: Layer) -> bool:
+    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.bottoms) == len(layer.tops) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")
+
+
 # ---- channels and elements ---------------------------------------------------------------------
 
 

@@ -195,6 +195,7 @@ def prove_surgery(
         outputs=[name for name in fates if ends & set(fates[name].blobs)] if cut else first.outputs(),
         tolerance=options.tolerance,
         engine=options.engine.name,
+        same_shapes=True,
     )
     if options.input is None:  # else the user decides what shapes both are fed with
         _compare_inputs(verdict, _all_shapes(first), _all_shapes(second), source_of)

@@ -126,6 +126,7 @@ def compare(
     tolerance: float = TOLERANCE,
     engine: str = "numpy",
     inexact: Mapping[str, str] | None = None,
+    same_shapes: bool = False,
 ) -> Verdict:
     """Compares B with A.
 
@@ -139,6 +140,8 @@ def compare(
         tolerance: the limit by segment, and end to end where the noise is below it.
         inexact: the blobs of A that B does not compute because the user said so, and what it computes
             instead; if there are any, nothing is judged end to end.
+        same_shapes: a blob of as many values in another shape differs. Darknet's outputs have no batch
+            axis, and a vector is one of its pictures, so there only the order of the values counts.
     """
     inexact = inexact or {}
     verdict = Verdict(tolerance=tolerance, engine=engine)
@@ -158,7 +161,8 @@ def compare(
         elif missing := [blob for blob in fate.blobs if blob not in ours]:
             result.problem = f"{', '.join(missing)} could not be run"
         else:
-            _measure(result, reference[name], precise.get(name), ours, math.inf if inexact else tolerance)
+            least = math.inf if inexact else tolerance
+            _measure(result, reference[name], precise.get(name), ours, least, same_shapes)
             if not result.problem or result.problem == CONSTANT:
                 forced.update(_parts(reference[name], [ours[blob] for blob in fate.blobs], fate.blobs))
     by_segment = forward(forced)
@@ -173,12 +177,18 @@ CONSTANT = "is constant, which proves nothing"
 
 
 def _measure(
-    result: BlobResult, expected: Array, precise: Array | None, ours: Mapping[str, Array], least: float
+    result: BlobResult,
+    expected: Array,
+    precise: Array | None,
+    ours: Mapping[str, Array],
+    least: float,
+    same_shapes: bool,
 ) -> None:
     """Fills in shape, end-to-end error, noise and limit, which is `least` at least."""
     result.shape = expected.shape
     size = sum(ours[blob].size for blob in result.blobs)
-    if size != expected.size:
+    reshaped = same_shapes and len(result.blobs) == 1 and ours[result.blobs[0]].shape != expected.shape
+    if size != expected.size or reshaped:
         shapes = " + ".join("x".join(map(str, ours[blob].shape)) for blob in result.blobs)
         result.problem = f"has shape {'x'.join(map(str, expected.shape))} in A and {shapes} in B"
         result.end_to_end = float("inf")

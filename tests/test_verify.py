@@ -418,3 +418,17 @@ def drifting(amount: float) -> list[Step]:
 
     assert right.shape == X.shape
     return [*NET[:2], ("c", ["b"], last)]
+
+
+@pytest.mark.parametrize("same_shapes", [True, False])
+def test_another_shape_of_as_many_values(same_shapes: bool) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 12)).astype(np.float32)
+    verdict = compare(
+        {"a": values},
+        {},
+        {"a": Fate(("a",))},
+        lambda forced: {"a": values.reshape(1, 3, 4)},
+        outputs=["a"],
+        same_shapes=same_shapes,
+    )
+    assert verdict.answer == ("differs" if same_shapes else "equal")

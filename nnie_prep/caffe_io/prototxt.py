@@ -57,6 +57,7 @@ def read_prototxt(path: Path) -> Net:
     state = NetState()
     state.CopyFrom(message.state)
     state.phase = TEST
+    state.level = 0  # as Caffe's Net does with a file, whatever the file says (net.cpp)
     net.layers = [_lift(proto, origin) for proto, origin in protos if _is_included(proto, state, origin)]
     for layer in net.layers:
         if not layer.type:

@@ -31,12 +31,13 @@ from nnie_prep.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. A user's mistake is one line on stderr."""
-    options = parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` wants it
             signal.signal(number, _terminate)
     output = io.StringIO()
+    options = None
     try:
+        options = parse(arguments)
         with contextlib.redirect_stdout(output):
             code = _run(options.module, options.function, options)
         _print(output.getvalue())

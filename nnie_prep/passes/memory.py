@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from nnie_prep.net import Layer, Net
-
-
-def shares_memory(layer: Layer) -> bool:
-    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
-    if layer.type in ("Concat", "Slice"):
-        return len(layer.bottoms) == len(layer.tops) == 1
-    return layer.type in ("Flatten", "Reshape", "Split")
+from nnie_prep.params import shares_memory
 
 
 def memory_is_shared(net: Net, layer: Layer) -> bool:

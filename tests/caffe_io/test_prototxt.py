@@ -64,8 +64,8 @@ layer { name: "g" type: "ReLU" bottom: "a" top: "g" include { max_level: 1 } inc
     [
         ("", "daeg"),
         ('state { stage: "deploy" }', "dacg"),
-        ("state { level: 1 }", "daefg"),
-        ('state { level: 2 phase: TRAIN stage: "deploy" stage: "x" }', "dacf"),
+        ("state { level: 1 }", "daeg"),
+        ('state { level: 2 phase: TRAIN stage: "deploy" stage: "x" }', "dacg"),
     ],
 )
 def test_phase_rules(tmp_path, state, expected) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 from nnie_prep.engines.numpy.layers import LAYERS, forward_layer
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Layer, Net
+from nnie_prep.params import shares_memory
 
 
 def forward(
@@ -42,6 +43,7 @@ def forward(
     _check_names(net, feeds, wanted, known)
     wanted = known if wanted is None else set(wanted)
     blobs: dict[str, Array] = {}  # versions that are still to be read
+    memory: dict[str, set[str]] = {}  # names of blobs that are one memory in Caffe
     result: dict[str, Array] = {}
 
     def write(name: str, value: Array | None, is_last: bool) -> None:
@@ -59,12 +61,30 @@ def forward(
     for place, layer in enumerate(net.layers):
         for name, value in zip(layer.tops, _run(layer, blobs, feeds, forced, dtype), strict=True):
             write(name, value, last_writers[name] is layer)
+            _share(layer, name, memory, blobs)
         for name in (*layer.bottoms, *layer.tops):
             if last_reads.get(name, -1) <= place:
                 blobs.pop(name, None)
         if progress:
             progress(place + 1, len(net.layers))
     return result
+
+
+def _share(layer: Layer, top: str, memory: dict[str, set[str]], blobs: dict[str, Array]) -> None:
+    """What Caffe's sharing of memory does: a layer in place is seen through Reshape, Split and the like.
+
+    Values as they were recorded stay; later readers of the other names find what was written.
+    """
+    if shares_memory(layer):
+        together = memory.setdefault(layer.bottoms[0], {layer.bottoms[0]})
+        together.add(top)
+        memory[top] = together
+    elif top not in layer.bottoms:
+        memory.pop(top, set()).discard(top)
+    elif top in blobs:
+        for other in memory.get(top, set()) - {top}:
+            if other in blobs:
+                blobs[other] = blobs[top].reshape(blobs[other].shape)
 
 
 def _run(
