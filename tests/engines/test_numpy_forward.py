@@ -17,6 +17,7 @@ from nnie_prep.engines.numpy import forward, forward_layer, unsupported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, DeferredBlob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
+from nnie_prep.proof import Engine
 
 
 def net(*layers: Layer, **inputs: tuple[int, ...]) -> Net:
@@ -266,3 +267,36 @@ def test_indices_beyond_the_end(values: list[float]) -> None:
 def test_unknown_type_alone() -> None:
     with pytest.raises(UserError, match="not known to the NumPy engine"):
         forward_layer(layer("Unheard", "x", "y"), [noise(1)])
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("Reshape", "reshape_param { shape { dim: 0 dim: 12 dim: 5 } }"),
+        ("Flatten", ""),
+        ("Split", ""),
+        ("Concat", ""),
+        ("Slice", ""),
+        ("Power", "power_param { shift: 0 }"),  # copies, and shares nothing
+    ],
+)
+def test_in_place_is_seen_through_shared_memory(kind: str, text: str) -> None:
+    """Readers of the blob before see what a layer in place wrote behind it; those before that do not."""
+    tops = "r s" if kind == "Split" else "r"
+    drawn = net(
+        layer("TanH", "data", "c"),
+        layer("Sigmoid", "c", "early"),
+        layer(kind, "c", tops, text),
+        layer("Power", "r", "r", SQUARE),
+        layer("Power", "c", "late", HALF),
+        layer("ELU", "r", "own"),
+        data=(2, 3, 4, 5),
+    )
+    if kind == "Split":
+        drawn.layers.append(layer("AbsVal", "s", "other"))
+    feeds = {"data": noise(2, 3, 4, 5, seed=3)}
+    theirs = Engine("caffe").run(drawn, feeds)
+    for name, value in forward(drawn, feeds).items():
+        if name not in ("c", "s"):  # pycaffe records them before or after, whichever it reads
+            np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-6, err_msg=name)
