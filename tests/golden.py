@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from contract import check, copy_of, fed
+from contract import check, fed
 from google.protobuf import text_format
 from numpy.typing import NDArray
 from strategies import Drawn
@@ -49,7 +49,7 @@ def compare(one: Pass, name: str) -> None:
     path = FOLDER / one.__name__ / f"{name}.prototxt"
     case = read(path)
     check_wiring(case.drawn.net)
-    after = copy_of(case.drawn.net)
+    after = case.drawn.net.copy()
     notes = run(after, [one], BlobMap([]))[one.__name__]
     found = written(after, notes)
     assert found == case.expected, f"{path} says\n{case.expected}\nand it became\n{found}"

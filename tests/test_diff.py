@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from contract import copy_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ def changed(found: Difference) -> dict[str, LayerChange]:
 @given(nets())
 def test_a_net_equals_its_copy(drawn: Drawn) -> None:
     for weights in (True, False):
-        found = diff(drawn.net, copy_of(drawn.net), weights=weights)
+        found = diff(drawn.net, drawn.net.copy(), weights=weights)
         assert found.is_empty and found.common == len(drawn.net.layers)
 
 
@@ -39,7 +38,7 @@ def test_a_net_equals_its_copy(drawn: Drawn) -> None:
 def test_a_changed_weight(drawn: Drawn, seed: int) -> None:
     """One value of one blob, by an amount that is known."""
     random = np.random.default_rng(seed)
-    other = copy_of(drawn.net)
+    other = drawn.net.copy()
     layers = [layer for layer in other.layers if any(blob.size for blob in layer.blobs)]
     if not layers:
         return
@@ -68,7 +67,7 @@ def test_a_changed_weight(drawn: Drawn, seed: int) -> None:
 def test_removed_added_and_rewired(drawn: Drawn, seed: int) -> None:
     """An identity is taken out, or put in: layer, wiring and outputs are as the edit made them."""
     random = np.random.default_rng(seed)
-    other = copy_of(drawn.net)
+    other = drawn.net.copy()
     layer = other.layers[random.integers(len(other.layers))]
     if not layer.tops:
         return
@@ -110,7 +109,7 @@ def test_moved(drawn: Drawn, seed: int) -> None:
     random = np.random.default_rng(seed)
     a = Net([Layer(LayerParameter(name=f"{i}", type="Power"), ["x"], [f"{i}"]) for i in range(7)])
     a.header.CopyFrom(NetParameter(input=["x"], input_shape=[{"dim": [1, 2]}]))
-    b = copy_of(a)
+    b = a.copy()
     b.layers = [b.layers[place] for place in random.permutation(7)]
     found = diff(a, b)
     order = [int(layer.name) for layer in b.layers]
@@ -293,7 +292,7 @@ def test_from_files(tmp_path: Path) -> None:
     net.layers[0].blobs = [random.standard_normal(shape).astype(np.float32) for shape in ((6, 4, 3, 3), (6,))]
 
     def stored(net: Net, stem: str, write: Callable[[Net], None] = lambda net: None) -> Net:
-        twin = copy_of(net)
+        twin = net.copy()
         write(twin)
         prototxt, caffemodel = tmp_path / f"{stem}.prototxt", tmp_path / f"{stem}.caffemodel"
         prototxt.write_text(format_prototxt(twin))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contract import content, copy_of, fed
+from contract import content, fed
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def test_until(drawn: Drawn, seed: int) -> None:
     random = np.random.default_rng(seed)
     blobs = list(drawn.net.last_writers())
     chosen = list(random.choice(blobs, size=min(len(blobs), int(random.integers(1, 3))), replace=False))
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     notes = edit.until(after, chosen)
     check_wiring(after)
     blob_map = check_map(drawn.net, after, notes)
@@ -96,7 +96,7 @@ def test_from(drawn: Drawn, seed: int) -> None:
     blobs = [name for name in drawn.net.last_writers() if name not in drawn.net.inputs()]
     assume(blobs)
     chosen = str(random.choice(blobs))
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     try:
         notes = edit.from_(after, [chosen])
     except UserError as error:
@@ -126,7 +126,7 @@ def test_from(drawn: Drawn, seed: int) -> None:
 @given(nets(), SEEDS)
 def test_renames(drawn: Drawn, seed: int) -> None:
     random = np.random.default_rng(seed)
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     old = str(random.choice(after.blob_names()))
     layer = after.layers[random.integers(len(after.layers))].name
     notes = edit.rename_blob(after, old, "new") + edit.rename_layer(after, layer, "new layer")
@@ -155,7 +155,7 @@ def test_drop(drawn: Drawn, seed: int) -> None:
     """What reads the layer's top computes on its bottom instead."""
     random = np.random.default_rng(seed)
     layer = drawn.net.layers[random.integers(len(drawn.net.layers))]
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     shapes = infer_shapes(drawn.net)
     try:
         notes = edit.drop(after, layer.name)
@@ -172,7 +172,7 @@ def test_drop(drawn: Drawn, seed: int) -> None:
     check_map(drawn.net, after, notes)
     if len(layer.tops) != 1 or len(layer.bottoms) != 1 or layer.bottoms[0] not in shapes:
         return  # behind a data layer shapes are not known, and what does not fit is not seen
-    prefix = copy_of(drawn.net)
+    prefix = drawn.net.copy()
     prefix.layers = prefix.layers[: drawn.net.index(layer)]
     bottom = run(prefix, drawn.feeds)
     if drawn.net.last_writers()[layer.tops[0]] is not layer or layer.bottoms[0] not in bottom:
@@ -194,7 +194,7 @@ def test_input_shape_and_batch(drawn: Drawn, seed: int) -> None:
     assume(inputs)
     name = str(random.choice(inputs))
     shape = tuple(int(extent + random.integers(0, 3)) for extent in net_input_shapes(drawn.net)[name])
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     try:
         edit.input_shape(after, shape, name)
     except UserError:
@@ -202,7 +202,7 @@ def test_input_shape_and_batch(drawn: Drawn, seed: int) -> None:
     else:
         assert infer_shapes(after) == infer_shapes(drawn.net, {name: shape})
         assert after.inputs() == inputs
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     count = int(random.integers(1, 5))
     wanted = {one: (count, *shape[1:]) for one, shape in net_input_shapes(drawn.net).items()}
     try:
@@ -427,7 +427,7 @@ def test_a_top_that_is_left_without_its_in_place_writer(net: Net) -> None:
     slice_ = net.layer("s")
     assert slice_ is not None
     net.insert_after(slice_, relu("later", "right"))
-    before = copy_of(net)
+    before = net.copy()
     notes = edit.until(net, ["left"])
     assert net.outputs() == ["left", "right"]
     blob_map = mapped(before, notes)

@@ -28,12 +28,8 @@ from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment
 from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
-from nnie_prep.passes.fold_batchnorm import fold_batchnorm
-from nnie_prep.passes.fold_scale import fold_scale
-from nnie_prep.passes.fold_scale_forward import fold_scale_forward
 from nnie_prep.passes.insert_bias import insert_bias
 from nnie_prep.passes.insert_engine import insert_engine
-from nnie_prep.passes.merge_batchnorm import merge_batchnorm
 from nnie_prep.show import layer_figures, totals
 
 if TYPE_CHECKING:
@@ -41,10 +37,6 @@ if TYPE_CHECKING:
     from nnie_prep.verify import Verdict
 
 _OF_THE_JUDGE = ("--against", "--darknet-lib")
-_MERGE = (
-    *(drop_training, drop_identity, insert_bias),
-    *(fold_batchnorm, fold_scale, fold_scale_forward, merge_batchnorm),
-)
 
 
 @dataclass
@@ -103,7 +95,7 @@ def darknet2caffe(options: Namespace) -> int:
     """Conversion alone, or with the folding."""
     stem = str(_beside(options.cfg, "")) if options.output is None else options.output
     prototxt, caffemodel = _named(stem)
-    chosen = _MERGE if options.merge_bn else ()
+    chosen = passes.PASSES if options.merge_bn else ()
     return _change(Job(options, [options.cfg, options.weights], chosen, prototxt, caffemodel, True))
 
 
@@ -117,7 +109,7 @@ def merge_bn(options: Namespace) -> int:
                 hint="give PROTOTXT CAFFEMODEL, or --model and --weights",
             )
         setattr(options, name, given[0])
-    return _surgery(options, _MERGE, "_inference", options.output_model, options.output_weights)
+    return _surgery(options, passes.PASSES, "_inference", options.output_model, options.output_weights)
 
 
 def add_bias(options: Namespace) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cli_cases import listing, run
 
-from nnie_prep import weights
+from nnie_prep import passes, weights
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli import change
@@ -305,7 +305,7 @@ def test_a_blob_that_vanishes_without_a_word(folder: Path, monkeypatch: pytest.M
         net.remove(layer)
         return [Note(layer.name, "dropped")]
 
-    monkeypatch.setattr(change, "_MERGE", (drop_relu,))
+    monkeypatch.setattr(passes, "PASSES", (drop_relu,))
     verdict = differs(folder, *MERGE)
     assert any("prob" in reason for reason in verdict["reasons"])
 
@@ -317,7 +317,7 @@ def test_an_output_that_is_renamed_without_a_word(folder: Path, monkeypatch: pyt
         net.rename_blob("prob", "probability")
         return [Note("prob", "renamed")]
 
-    monkeypatch.setattr(change, "_MERGE", (rename_output,))
+    monkeypatch.setattr(passes, "PASSES", (rename_output,))
     differs(folder, *MERGE)
 
 
@@ -331,7 +331,7 @@ def test_an_output_that_is_said_to_be_folded(folder: Path, monkeypatch: pytest.M
         net.remove(layer)
         return [Note(layer.name, "cut", fates={"prob": Fate((), "cut: belongs to the head")})]
 
-    monkeypatch.setattr(change, "_MERGE", (cut,))
+    monkeypatch.setattr(passes, "PASSES", (cut,))
     assert differs(folder, *MERGE)["answer"] == "not proven"
 
 
@@ -346,6 +346,6 @@ def test_an_input_that_changes_its_shape(folder: Path, monkeypatch: pytest.Monke
         shape.dim[3] = 14
         return [Note("pictures", "widened")]
 
-    monkeypatch.setattr(change, "_MERGE", (widen,))
+    monkeypatch.setattr(passes, "PASSES", (widen,))
     reasons = differs(folder, *MERGE)["reasons"]
     assert reasons == ["input data is 1x3x11x13 in A and 1x3x11x14 in B"]

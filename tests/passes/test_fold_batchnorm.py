@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from contract import copy_of, error
+from contract import error
 from golden import FOLDER, cases, compare, read
 from numpy.typing import NDArray
 from opencv_forward import opencv_forward
@@ -96,7 +96,7 @@ def assert_within_one_rounding(found: object, exact: NDArray[np.float64]) -> Non
 def test_opencv_computes_the_same_before_and_after(name: str) -> None:
     """An independent reader of Caffe's files. (It ignores InnerProduct's transpose.)"""
     drawn = read(FOLDER / "fold_batchnorm" / f"{name}.prototxt").drawn
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     assert any(note.changed for note in fold_batchnorm(after))
     old, new = (opencv_forward(net, drawn.feeds["data"]) for net in (drawn.net, after))
     assert error(old, new) < 1e-5  # OpenCV computes in float32: 1e-6 measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract import copy_of, error
+from contract import error
 from golden import FOLDER, cases, compare, read
 from opencv_forward import opencv_forward
 
@@ -89,7 +89,7 @@ def test_opencv_computes_the_same_before_and_after(name: str) -> None:
     drawn = read(FOLDER / "fold_scale_forward" / f"{name}.prototxt").drawn
     if name == "inner_product":
         drawn.net.layers = drawn.net.layers[:4]
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     assert any(note.changed for note in fold_scale_forward(after))
     old, new = (opencv_forward(net, drawn.feeds["data"]) for net in (drawn.net, after))
     assert error(old, new) < 1e-5  # OpenCV computes in float32

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from contract import copy_of, error
+from contract import error
 from golden import FOLDER, read
 from numpy.typing import NDArray
 from strategies import MOTIFS, Drawn, random_net
@@ -25,7 +25,7 @@ def compare_in_caffe(
     drawn: Drawn, folder: Path, tolerance: float, passes: Sequence[Pass] = PASSES
 ) -> list[Note]:
     """Runs passes and compares each blob that is left; returns the notes."""
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     blob_map = BlobMap([*drawn.net.header.input, *drawn.net.last_writers()])
     notes = run(after, passes, blob_map)
     old, new = (in_caffe(net, drawn.feeds, folder) for net in (drawn.net, after))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract import copy_of, error
+from contract import error
 from golden import FOLDER, cases, compare, read
 from opencv_forward import opencv_forward
 
@@ -63,7 +63,7 @@ def test_a_row_of_different_numbers_of_channels() -> None:
 @pytest.mark.parametrize("name", ["alone", "behind_concat", "in_place_ends_row", "own_names"])
 def test_opencv_computes_the_same_before_and_after(name: str) -> None:
     drawn = read(FOLDER / "merge_batchnorm" / f"{name}.prototxt").drawn
-    after = copy_of(drawn.net)
+    after = drawn.net.copy()
     assert any(note.changed for note in merge_batchnorm(after))
     old, new = (opencv_forward(net, drawn.feeds["data"]) for net in (drawn.net, after))
     assert error(old, new) < 1e-5  # OpenCV computes in float32
