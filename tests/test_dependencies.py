@@ -19,7 +19,7 @@ LEVELS = (
     {"blob_map", "caffe_io", "description", "params", "shapes", "weights"},
     {"passes", "darknet", "detection", "diff", "edit", "engines", "nnie", "show"},
     {"verify"},
-    {"proof"},
+    {"proof", "quantization"},
     {"cli"},
     {"__main__"},
 )

@@ -121,6 +121,16 @@ def add_measure(parser: Parser) -> None:
     )
 
 
+def add_pictures(parser: Parser) -> None:
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        help="typical pictures as the net is fed with them, one behind the other: .npy, or .npz by input "
+        "name. Their largest values set the ranges; the last one is measured",
+    )
+
+
 def add_engine(parser: Parser) -> None:
     parser.add_argument(
         "--engine", choices=("numpy", "caffe"), default="numpy", help="what runs the nets (default: numpy)"

@@ -18,6 +18,7 @@ from nnie_prep.cli.arguments import (
     add_measure,
     add_output,
     add_pair,
+    add_pictures,
     add_proof,
     add_writing,
     number,
@@ -36,6 +37,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     adders = (
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
         *(_verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
+        *(_quantize_sim, _compare_dump),
     )
     for add in adders:
         add(commands)
@@ -314,4 +316,59 @@ def _named_value(name: str) -> Callable[[str], tuple[str, str]]:
 
 def _passes(commands: Any) -> None:
     parser = _command(commands, "passes", "show.passes", "List the passes in their order", "")
+    add_output(parser)
+
+
+def _quantize_sim(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "quantize-sim",
+        "quantize.quantize_sim",
+        "Run a net with the chip's 8-bit numbers, and say which layers lose most",
+        "yolov3-tiny.prototxt yolov3-tiny.caffemodel --input pictures.npy",
+    )
+    add_pair(parser)
+    add_pictures(parser)
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of every layer (default: 8)")
+    parser.add_argument(
+        "--high-precision",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="16 bits for this layer, as for one whose name ends in _hp; may be given several times",
+    )
+    parser.add_argument(
+        "--propose",
+        type=number(int, 0, 1000),
+        default=8,
+        metavar="N",
+        help="try 16 bits on the N layers that lose most (default: 8; 0: propose nothing)",
+    )
+    parser.add_argument(
+        "--target",
+        type=number(float, 0.0, 200.0),
+        default=30.0,
+        metavar="DB",
+        help="signal to noise of the worst output at which no more is proposed (default: 30)",
+    )
+    add_output(parser)
+
+
+def _compare_dump(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "compare-dump",
+        "quantize.compare_dump",
+        "Line the compiler's dumps of every layer up with what the net computes",
+        "yolov3-tiny.prototxt yolov3-tiny.caffemodel mapper_quant --input pictures.npy",
+    )
+    add_pair(parser)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="mapper_quant, as the compiler wrote it")
+    add_pictures(parser)
+    parser.add_argument(
+        "--cosine",
+        type=number(float, -1.0, 1.0),
+        default=0.95,
+        help="similarity below which a layer is named, and the exit code is 1 (default: 0.95)",
+    )
     add_output(parser)

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from cli_cases import run, spawn, write_caffe, write_darknet
 
+from nnie_prep.caffe_io import read_net
+from nnie_prep.shapes import net_input_shapes
+
 DATA = Path(__file__).parent.parent / "data"
 COMMANDS = re.findall(r"^    ([a-z][\w-]+)", run("--help").out, re.M)
 
@@ -50,12 +53,25 @@ def test_the_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comm
     np.save("x.npy", np.zeros((1, 3, 11, 13), np.float32))
     assert run("prepare", "yolov3-tiny.cfg", "yolov3-tiny.weights", "-q").code == 0
     shutil.copy(DATA / "photo.jpg", "photo.jpg")
+    write_dump(Path("yolov3-tiny.prototxt"), Path("yolov3-tiny.caffemodel"))
     Path("coco.names").write_text("cup\ncat\n")
     if command == "merge-bn":
         for path in Path().glob("*_inference.*"):
             path.unlink()
     done = run(*arguments)
     assert (done.code, done.err) == (command == "diff", "")  # the two nets of its example do differ
+
+
+def write_dump(prototxt: Path, caffemodel: Path) -> None:
+    """Pictures, and a dump as the compiler writes it of the first layer, with the last of them."""
+    net = read_net(prototxt, caffemodel)
+    ((_, shape),) = net_input_shapes(net).items()
+    pictures = np.random.default_rng(0).random((2, *shape[1:]), np.float32)
+    np.save("pictures.npy", pictures)
+    layer = next(layer for layer in net.layers if layer.bottoms)
+    Path("mapper_quant").mkdir()
+    file = Path("mapper_quant", f"{layer.name}_input0_{'_'.join(map(str, shape[1:]))}_quant.linear.float")
+    file.write_text("\n".join(map(str, pictures[1].reshape(-1).tolist())))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["prepare", "--help"], ["--version"], ["prepare"]])

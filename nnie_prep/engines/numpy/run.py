@@ -20,6 +20,7 @@ def forward(
     forced: Mapping[str, Array] | None = None,
     dtype: DTypeLike = np.float32,
     progress: Callable[[int, int], None] | None = None,
+    compute: Callable[[Layer, list[Array]], list[Array]] = forward_layer,
 ) -> dict[str, Array]:
     """The value of each wanted blob as its last writer leaves it.
 
@@ -35,6 +36,7 @@ def forward(
             writer that was not run. A forced input need not be fed. Other names are ignored.
         dtype: float32 or float64, of the whole computation.
         progress: called with the layers done and the number of layers.
+        compute: what makes a layer's tops of its bottoms, in place of `forward_layer`.
     """
     forced = forced or {}
     last_writers = net.last_writers()
@@ -59,7 +61,7 @@ def forward(
     for name in net.header.input:
         write(name, _input(name, feeds, forced, dtype, net.source), name not in last_writers)
     for place, layer in enumerate(net.layers):
-        for name, value in zip(layer.tops, _run(layer, blobs, feeds, forced, dtype), strict=True):
+        for name, value in zip(layer.tops, _run(layer, blobs, feeds, forced, dtype, compute), strict=True):
             write(name, value, last_writers[name] is layer)
             _share(layer, name, memory, blobs)
         for name in (*layer.bottoms, *layer.tops):
@@ -93,6 +95,7 @@ def _run(
     feeds: Mapping[str, Array],
     forced: Mapping[str, Array],
     dtype: DTypeLike,
+    compute: Callable[[Layer, list[Array]], list[Array]],
 ) -> Sequence[Array | None]:
     """The layer's tops, None for each that is not known."""
     if layer.type == "Input":
@@ -102,9 +105,7 @@ def _run(
         return [np.asarray(fed[name], dtype=dtype) if name in fed else None for name in layer.tops]
     if any(name not in blobs for name in layer.bottoms):
         return [None] * len(layer.tops)
-    return [
-        np.asarray(top, dtype=dtype) for top in forward_layer(layer, [blobs[name] for name in layer.bottoms])
-    ]
+    return [np.asarray(top, dtype=dtype) for top in compute(layer, [blobs[name] for name in layer.bottoms])]
 
 
 def _input(

@@ -1,0 +1,194 @@
+"""Rounded runs, against pycaffe that is fed with rounded numbers by hand, and their losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from nnie_prep.engines.numpy import forward
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array, Layer, Net
+from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
+from nnie_prep.proof import Engine
+from nnie_prep.quantization import LayerLoss, Simulation, round_to_code, snr
+from nnie_prep.quantization.proposal import propose
+from nnie_prep.quantization.simulation import cosine
+
+
+def layer(type_: str, name: str, bottoms: str, tops: str, text: str = "", *blobs: Array) -> Layer:
+    proto = LayerParameter(name=name, type=type_)
+    text_format.Merge(text, proto)
+    return Layer(proto, bottoms.split(), tops.split(), list(blobs), origin=f"net.prototxt:{len(name)}")
+
+
+def net_of(*layers: Layer, shape: tuple[int, ...]) -> Net:
+    header = NetParameter(name="net", input=["data"])
+    header.input_shape.add().dim.extend(shape)
+    return Net(list(layers), header, source="net.prototxt")
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def net(random: np.random.Generator) -> Net:
+    """Two convolutions with a ReLU in place between them, and a sum of both."""
+
+    def weights(*shape: int) -> Array:
+        return random.normal(0, 0.3, shape).astype(np.float32)
+
+    return net_of(
+        layer(
+            *("Convolution", "conv1", "data", "conv1"),
+            "convolution_param { num_output: 6 kernel_size: 3 pad: 1 group: 3 }",
+            *(weights(6, 2, 3, 3), weights(6)),
+        ),
+        layer("ReLU", "relu1", "conv1", "conv1", "relu_param { negative_slope: 0.1 }"),
+        layer(
+            *("Convolution", "conv2", "conv1", "conv2"),
+            "convolution_param { num_output: 6 kernel_h: 1 kernel_w: 3 pad_w: 1 }",
+            *(weights(6, 6, 1, 3), weights(6)),
+        ),
+        layer("Eltwise", "sum", "conv1 conv2", "sum"),
+        shape=(1, 6, 9, 7),
+    )
+
+
+def largest(*values: Array) -> float:
+    return max(float(np.abs(one).max()) for one in values)
+
+
+@pytest.mark.caffe
+def test_a_rounded_run_is_caffe_on_rounded_numbers(net: Net, random: np.random.Generator) -> None:
+    x = random.normal(size=(1, 6, 9, 7)).astype(np.float32)
+    other = 3 * random.normal(size=x.shape).astype(np.float32)
+    simulation = Simulation(net)
+    exact = [simulation.calibrate({"data": value}) for value in (other, x)]
+    found = simulation.run({"data": x})
+
+    conv1, relu1, conv2, add = net.layers
+    rounded = net.copy()
+    for one in (0, 2):
+        weights = np.asarray(net.layers[one].blobs[0])
+        rounded.layers[one].blobs[0] = round_to_code(weights, largest(weights))
+    head, middle, tail = (Net(list(part), NetParameter()) for part in
+                          (rounded.layers[:2], rounded.layers[2:3], rounded.layers[3:]))  # fmt: skip
+    ranges = [largest(x, other), *(largest(*(blobs["conv1"] for blobs in exact)),)]
+    ranges.append(largest(*(blobs[name] for blobs in exact for name in ("conv1", "conv2"))))
+
+    def caffe(part: Net, **bottoms: Array) -> dict[str, Array]:
+        for name, value in bottoms.items():
+            part.header.input.append(name)
+            part.header.input_shape.add().dim.extend(value.shape)
+        return Engine("caffe").run(part, bottoms)
+
+    first = caffe(head, data=round_to_code(x, ranges[0]))["conv1"]
+    second = caffe(middle, conv1=round_to_code(first, ranges[1]))["conv2"]
+    third = caffe(
+        tail, conv1=round_to_code(first, ranges[2]), conv2=round_to_code(second, ranges[2])
+    )["sum"]  # fmt: skip
+    # a value whose logarithm lies on the border of two codes may fall to either side: half a step of it
+    for name, expected in (("conv1", first), ("conv2", second), ("sum", third)):
+        assert snr(expected, found[name]) > 60, name
+    assert snr(exact[1]["sum"], found["sum"]) < 45  # rounded at all
+
+
+def test_losses_tell_a_layer_from_its_neighbours(net: Net, random: np.random.Generator) -> None:
+    """An outlier among conv2's weights makes all others small, and conv2 alone loses by it."""
+    weights = np.array(net.layers[2].blobs[0])
+    weights[0, 0, 0, 0] = 1e3
+    net.layers[2].blobs[0] = weights
+    x = random.normal(size=(1, 6, 9, 7)).astype(np.float32)
+    simulation = Simulation(net)
+    exact = simulation.calibrate({"data": x})
+    losses = {loss.layer: loss for loss in simulation.losses({"data": x})}
+    assert list(losses) == ["conv1", "relu1", "conv2", "sum"]
+    assert losses["relu1"].own == float("inf")  # in place: not rounded
+    assert losses["conv1"].own > 30
+    assert losses["conv2"].largest == largest(exact["conv1"])
+    rounded = simulation.run({"data": x})
+    for name, blob in (("relu1", "conv1"), ("conv2", "conv2"), ("sum", "sum")):
+        assert losses[name].end_to_end == pytest.approx(snr(exact[blob], rounded[blob]))
+        assert losses[name].cosine == pytest.approx(cosine(exact[blob], rounded[blob]))
+
+
+def test_sixteen_bits_by_name_suffix_or_for_all(net: Net, random: np.random.Generator) -> None:
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+
+    def worst(high_precision: tuple[str, ...] = (), bits: int = 8, rename: str = "") -> float:
+        twin = net.copy()
+        if rename:
+            twin.layers[0].proto.name = rename
+        simulation = Simulation(twin, 16 if bits == 16 else 8)
+        exact = simulation.calibrate(x)
+        return snr(exact["conv2"], simulation.run(x, high_precision)["conv2"])
+
+    some = worst(("conv1",))
+    assert worst() + 1 < some < worst(("conv1", "conv2")) == worst(bits=16)
+    assert worst(rename="conv1_hp") == some
+
+
+def test_what_is_zero_and_what_is_not_finite(net: Net) -> None:
+    x = {"data": np.zeros((1, 6, 9, 7), np.float32)}
+    simulation = Simulation(net)
+    simulation.calibrate(x)
+    assert np.isfinite(simulation.run(x)["sum"]).all()
+    net.layers[0].blobs[0] = np.full((6, 2, 3, 3), np.nan, np.float32)
+    simulation = Simulation(net)
+    simulation.calibrate(x)
+    with pytest.raises(UserError, match="weights of layer 'conv1' are not finite"):
+        simulation.run(x)
+
+
+def test_snr_and_cosine() -> None:
+    a = np.array([3.0, -4.0], np.float32)
+    assert snr(a, a) == float("inf") and snr(a, a * 0.9) == pytest.approx(20, abs=1e-4)
+    assert snr(np.zeros(2, np.float32), a) == float("-inf")
+    assert cosine(a, 2 * a) == pytest.approx(1) and cosine(a, np.array([4.0, 3.0])) == pytest.approx(0)
+    assert cosine(a * 0, a) == 0 and cosine(a * 0, a * 0) == 1
+
+
+def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.random.Generator) -> None:
+    weights = np.array(net.layers[0].blobs[0])
+    weights[0, 0, 0, 0] = 300.0
+    net.layers[0].blobs[0] = weights
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+    simulation = Simulation(net)
+    exact = simulation.calibrate(x)
+    losses = simulation.losses(x)
+
+    def ask(target: float) -> list[tuple[str, float]]:
+        found = propose(net, simulation, x, exact, losses, target, candidates=2)
+        assert found.before == snr(exact["sum"], simulation.run(x)["sum"])
+        return [(step.layer, step.snr) for step in found.steps]
+
+    assert ask(0.0) == []
+    steps = ask(200.0)
+    assert steps[0][0] == "conv1"
+    chosen: list[str] = []
+    for name, reached in steps:
+        chosen.append(name)
+        assert reached == snr(exact["sum"], simulation.run(x, chosen)["sum"])
+    assert ask(steps[0][1] - 0.1) == steps[:1]
+
+
+def test_losses_know_sixteen_bits(net: Net, random: np.random.Generator) -> None:
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+    simulation = Simulation(net)
+    simulation.calibrate(x)
+
+    def of(name: str, high_precision: tuple[str, ...]) -> LayerLoss:
+        return next(loss for loss in simulation.losses(x, high_precision) if loss.layer == name)
+
+    assert of("conv2", ()).bits == 8 and of("conv2", ("conv2",)).bits == 16
+    assert of("conv2", ("conv2",)).own > of("conv2", ()).own + 10
+
+
+def test_the_hook_does_not_change_a_plain_run(net: Net, random: np.random.Generator) -> None:
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+    plain, recorded = forward(net, x), Simulation(net).calibrate(x)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(recorded[name], value)
