@@ -55,4 +55,5 @@ def round_to_code(values: Array, largest: float, bits: Bits = 8) -> Array:
     codes = np.rint(steps * np.log2(absolute)) - z
     rounded = magnitudes[np.clip(codes, np.where(is_negative, 1, 0), top).astype(np.intp)]
     rounded[is_zero] = 0.0
-    return np.where(is_negative, -rounded, rounded).astype(np.float32)
+    signed: Array = np.where(is_negative, -rounded, rounded).astype(np.float32)
+    return signed

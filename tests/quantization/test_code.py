@@ -66,6 +66,15 @@ def test_one_and_powers_of_two_are_exact(bits: Bits) -> None:
     np.testing.assert_array_equal(round_to_code(values, 1.0, bits), values)
 
 
+def test_the_borders_of_zero() -> None:
+    """Half of the smallest code: 2^(z/16) of positive values, 2^((z+1)/16) of negative ones."""
+    z = -127
+    positive, negative = 2 ** (z / 16) / 2, 2 ** ((z + 1) / 16) / 2
+    values = [1.001 * positive, 0.999 * positive, -1.001 * negative, -0.999 * negative]
+    found = round_to_code(np.array(values, np.float32), 1.0)
+    np.testing.assert_allclose(found, [2 * positive, 0, -2 * negative, 0], rtol=1e-6)
+
+
 def test_out_of_range() -> None:
     found = round_to_code(np.array([3.0, -3.0, 1e-9, -1e-9], np.float32), 1.0)
     np.testing.assert_array_equal(found, [1, -1, 0, 0])

@@ -152,9 +152,10 @@ def test_snr_and_cosine() -> None:
 
 
 def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.random.Generator) -> None:
-    weights = np.array(net.layers[0].blobs[0])
-    weights[0, 0, 0, 0] = 300.0
-    net.layers[0].blobs[0] = weights
+    for layer, outlier in ((net.layers[0], 300.0), (net.layers[2], 30.0)):
+        weights = np.array(layer.blobs[0])
+        weights[0, 0, 0, 0] = outlier
+        layer.blobs[0] = weights
     x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
     simulation = Simulation(net)
     exact = simulation.calibrate(x)
@@ -167,7 +168,7 @@ def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.rand
 
     assert ask(0.0) == []
     steps = ask(200.0)
-    assert steps[0][0] == "conv1"
+    assert len(steps) == 2
     chosen: list[str] = []
     for name, reached in steps:
         chosen.append(name)
