@@ -2,7 +2,10 @@
 
 parser.py     the commands, without a heavy import, so that --help is instant
 arguments.py  what several commands have in common
-change.py     darknet2caffe, merge-bn, add-bias, strip, prepare: read, change, prove, write
+change.py     darknet2caffe, merge-bn, add-bias, strip, prepare: what each is to do
+job.py        how such a command does it: read, change, prove, write
+job_report.py what it tells
+judges.py     what the user asked of a proof
 fold.py       fold-darknet
 compare.py    verify
 forward.py    run

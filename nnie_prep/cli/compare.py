@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from nnie_prep.blob_map import Fate
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.change import proof_options
+from nnie_prep.cli.judges import proof_options
 from nnie_prep.cli.report import Progress, verdict_json, verdict_text
 from nnie_prep.errors import UserError
 from nnie_prep.proof import prove_surgery

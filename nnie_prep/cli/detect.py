@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.change import engine_of
+from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, count_text, size_text, table
 from nnie_prep.detection import Detection, detect
 from nnie_prep.detection.drawing import draw

@@ -14,7 +14,7 @@ from nnie_prep import __version__
 from nnie_prep import edit as edits
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
-from nnie_prep.cli.change import proof_options
+from nnie_prep.cli.judges import proof_options
 from nnie_prep.cli.report import (
     Progress,
     count_text,

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.change import engine_of
+from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, shape_text, table
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array

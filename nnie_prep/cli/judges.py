@@ -1,4 +1,4 @@
-"""Whom a conversion from Darknet is compared with: --against."""
+"""What the user asked of the proof: which engine, which input, whom a conversion is compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING
 from nnie_prep.errors import UserError
 
 if TYPE_CHECKING:
-    from nnie_prep.proof import Judge
+    from nnie_prep.proof import Engine, Judge, Options
+
+
+def engine_of(options: Namespace) -> Engine:
+    """The engine that the user chose."""
+    from nnie_prep.proof import Engine
+
+    return Engine(options.engine, options.caffe_python)
+
+
+def proof_options(options: Namespace) -> Options:
+    """How the user wants it proven."""
+    from nnie_prep.proof import Options
+
+    return Options(engine_of(options), options.input, options.seed, options.tolerance)
 
 
 def check_judge(options: Namespace) -> None:

@@ -14,7 +14,7 @@ from calibrated import draw_weights
 from cli_cases import CFG, listing, refuses, run, write_caffe
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli import change
+from nnie_prep.cli import job
 from nnie_prep.darknet import reference
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Net
@@ -191,13 +191,13 @@ def test_a_fault_is_seen(
     pair: Path, command: str, fault: Callable[[Net], None], first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In exact layers, and in what stands for the inexact ones."""
-    write = change.write_caffemodel
+    write = job.write_caffemodel
 
     def spoiled(net: Net, *others: Any) -> None:
         fault(net)
         write(net, *others)
 
-    monkeypatch.setattr(change, "write_caffemodel", spoiled)
+    monkeypatch.setattr(job, "write_caffemodel", spoiled)
     before = listing(pair)
     verdict = verified(command, "net.cfg", "net.weights", "-o", "x", *BOTH, code=1)
     assert verdict["answer"] == "differs" and verdict["first_divergence"] == first
@@ -207,14 +207,14 @@ def test_a_fault_is_seen(
 
 def test_an_approximation_of_another_layer_is_seen(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge is told of a change that no layer says it has: equal to that network, yet not as asked."""
-    convert = change.convert
+    convert = job.convert
 
     def silent(*arguments: Any, **options: Any) -> Any:
         conversion = convert(*arguments, **options)
         conversion.layers[0] = dataclasses.replace(conversion.layers[0], inexact="")
         return conversion
 
-    monkeypatch.setattr(change, "convert", silent)
+    monkeypatch.setattr(job, "convert", silent)
     verdict = verified("prepare", "net.cfg", "net.weights", "-o", "x", *BOTH, code=1)
     assert (verdict["answer"], verdict["first_divergence"]) == ("differs", "0 convolutional")
     assert verdict["judge"] == "Darknet in NumPy"

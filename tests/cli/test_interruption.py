@@ -31,9 +31,9 @@ sys.exit(main(sys.argv[2:]))
 """
 
 PLACES = [
-    "nnie_prep.cli.change.read_net",  # the read-back of what was written
-    "nnie_prep.cli.change.write_caffemodel",
-    "nnie_prep.cli.change.format_prototxt",
+    "nnie_prep.cli.job.read_net",  # the read-back of what was written
+    "nnie_prep.cli.job.write_caffemodel",
+    "nnie_prep.cli.job.format_prototxt",
     "nnie_prep.proof.compare",
     "nnie_prep.outputs.make_durable",
     "nnie_prep.outputs.rename_all",

@@ -1,0 +1,88 @@
+"""What is told of a command's work on a net."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nnie_prep.blob_map import Note
+from nnie_prep.cli.report import count_text, few, size_text, table, verdict_json, verdict_text
+from nnie_prep.show import layer_figures, totals
+
+if TYPE_CHECKING:
+    from nnie_prep.cli.job import Job, Outcome
+
+
+def report(job: Job, outcome: Outcome, passed: bool) -> None:
+    """Prints it: as text, or as one JSON document."""
+    options = job.options
+    before, after = (totals(layer_figures(net)) for net in (outcome.before, outcome.after))
+    if options.json:
+        print(json.dumps(_report_json(job, outcome, passed, before, after), indent=2))
+        return
+    if options.quiet:
+        return
+    for warning in outcome.warnings:
+        print(f"nnie_prep: warning: {warning}", file=sys.stderr)
+    lines = [f"{options.command} {' '.join(path.name for path in job.inputs)}"]
+    if outcome.floats:
+        lines.append(f"{outcome.floats:,} of {outcome.floats:,} floats of {job.inputs[1].name} used")
+    if outcome.inexact:
+        lines.append(f"{count_text(len(outcome.inexact), 'layer')} inexact, as asked")
+        lines += few(outcome.inexact, "such layer", options.verbose)
+    if outcome.notes:
+        lines += ["", *_passes_text(outcome.notes, options.verbose)]
+    lines += ["", table(("", "before", "after"), _figure_rows(outcome, before, after)), ""]
+    if outcome.verdict is None:
+        lines.append("NOT VERIFIED: --no-verify was given")
+    else:
+        lines.append(verdict_text(outcome.verdict, options.verbose))
+    lines.append("")
+    if passed:
+        written = (job.prototxt, job.caffemodel, job.json)
+        lines += [f"wrote {path} ({size_text(path.stat().st_size)})" for path in written]
+    else:
+        lines.append("nothing was written; --no-verify writes the result unproven")
+    print("\n".join(lines))
+
+
+def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
+    """A row per pass, and what was declined; with -v also what was done."""
+    counts = [(name, sum(note.changed for note in found), len(found)) for name, found in notes.items()]
+    rows = [(name, changed, count - changed) for name, changed, count in counts]
+    told = [note for found in notes.values() for note in found if verbose or not note.changed]
+    texts = [f"{note.layer}: {note.text}" for note in told]
+    return [table(("pass", "changes", "declined"), rows), *few(texts, "note", verbose)]
+
+
+def _figure_rows(
+    outcome: Outcome, before: tuple[int, int], after: tuple[int, int]
+) -> list[tuple[str, str, str]]:
+    counted = [
+        ("layers", len(outcome.before.layers), len(outcome.after.layers)),
+        ("parameters", before[0], after[0]),
+        ("multiply-adds", before[1], after[1]),
+    ]
+    return [(name, f"{first:,}", f"{second:,}") for name, first, second in counted]
+
+
+def _report_json(
+    job: Job, outcome: Outcome, passed: bool, before: tuple[int, int], after: tuple[int, int]
+) -> dict[str, Any]:
+    return {
+        "command": job.options.command,
+        "inputs": [str(path) for path in job.inputs],
+        "outputs": [str(path) for path in (job.prototxt, job.caffemodel, job.json)] if passed else [],
+        "floats": outcome.floats,
+        "inexact": outcome.inexact,
+        "passes": {
+            name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
+            for name, found in outcome.notes.items()
+        },
+        "warnings": outcome.warnings,
+        "layers": [len(outcome.before.layers), len(outcome.after.layers)],
+        "parameters": [before[0], after[0]],
+        "multiply_adds": [before[1], after[1]],
+        "verification": None if outcome.verdict is None else verdict_json(outcome.verdict),
+    }
