@@ -6,8 +6,9 @@ passes into one `BlobMap`, and verification, the heads file and STEM.json all re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,24 @@ class Fate:
 class Note:
     """What a pass did at a layer, or declined to do and why (`changed=False`).
 
-    `fates` names the blobs whose name or existence the change affected; all others are kept.
+    `fates` names the blobs whose name or existence the change affected; all others are kept. `heads` say,
+    as JSON values, what the code on the CPU must do in the place of layers that were cut off; the blobs
+    in them are those of the net as it is after this note.
     """
 
     layer: str
     text: str
     changed: bool = True
     fates: Mapping[str, Fate] = field(default_factory=dict)
+    heads: Sequence[Mapping[str, Any]] = ()
 
 
 class BlobMap:
-    """From the blobs of the first net to those of the present one."""
+    """From the blobs of the first net to those of the present one; `heads` as in `Note`, kept true."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._fates = {name: Fate((name,)) for name in names}
+        self.heads: list[dict[str, Any]] = []
 
     def __getitem__(self, name: str) -> Fate:
         return self._fates[name]
@@ -57,7 +62,34 @@ class BlobMap:
         """Applies what the notes of one pass, in their order, say of names."""
         for note in notes:
             if note.fates:
-                self._fates = {name: _follow(fate, note.fates) for name, fate in self._fates.items()}
+                step = note.fates
+                self._fates = {name: _follow(fate, step) for name, fate in self._fates.items()}
+                self.heads = relocated(self.heads, lambda names: _follow(Fate(names), step))  # noqa: B023
+            self.heads += [dict(head) for head in note.heads]
+
+
+def place(fate: Fate) -> dict[str, Any]:
+    """Where a value is: {"blob": name}, {"blobs": [names]} or {"none": reason}."""
+    if not fate.blobs:
+        return {"none": fate.reason}
+    return {"blob": fate.blobs[0]} if len(fate.blobs) == 1 else {"blobs": list(fate.blobs)}
+
+
+def relocated(value: Any, fate_of: Callable[[tuple[str, ...]], Fate]) -> Any:
+    """JSON values in which every {"blob": name} and {"blobs": [names]}, however deep, says its new place."""
+    if isinstance(value, list):
+        return [relocated(one, fate_of) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for key, one in value.items():
+        if key == "blob" and isinstance(one, str):
+            found |= place(fate_of((one,)))
+        elif key == "blobs" and isinstance(one, list) and one:
+            found |= place(fate_of(tuple(one)))
+        else:
+            found[key] = relocated(one, fate_of)
+    return found
 
 
 def _follow(fate: Fate, step: Mapping[str, Fate]) -> Fate:

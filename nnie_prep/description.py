@@ -3,7 +3,8 @@
     {"made_by": {command, inputs, options, caffemodel},
      "layers": [{index, section, line, blob} | {.., blobs: [..]} | {.., none: reason}],      Darknet
      "heads": [{index, section, line, type, blob, anchors, mask, classes, stride, ..}],      Darknet
-     "blobs": {name: {blob} | {blobs} | {none}}}                                             Caffe
+     "blobs": {name: {blob} | {blobs} | {none}},                                             Caffe
+     "heads": [{layer, line, type, output, ..}]}                     Caffe, see passes/head_descriptions.py
 
 A command that changes a pair which has such a file beside it writes one that is true of its result.
 """
@@ -14,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nnie_prep.blob_map import BlobMap, Fate
+from nnie_prep.blob_map import BlobMap, place, relocated
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.made_by import Made, hash_of, made_from
 
@@ -23,22 +24,12 @@ def describe_surgery(prototxt: Path, blob_map: BlobMap) -> dict[str, Any]:
     """What became of a Caffe net's blobs, and of the description beside it if it has one of ours."""
     document = _beside(prototxt)
     if document is None:
-        return {"blobs": {name: place(blob_map[name]) for name in blob_map.names()}}
-    entries = (
-        document.get("layers", []) + document.get("heads", []) + list(document.get("blobs", {}).values())
-    )
-    for entry in entries:
-        blobs = entry.pop("blobs", None) or ([entry.pop("blob")] if "blob" in entry else [])
-        if blobs:
-            entry.update(place(blob_map.joined(blobs)))
+        blobs = {name: place(blob_map[name]) for name in blob_map.names()}
+        return {"blobs": blobs} | ({"heads": blob_map.heads} if blob_map.heads else {})
+    document = relocated(document, blob_map.joined)
+    if blob_map.heads:
+        document["heads"] = document.get("heads", []) + blob_map.heads
     return {key: value for key, value in document.items() if key != "made_by"}
-
-
-def place(fate: Fate) -> dict[str, Any]:
-    """Where a value is: {"blob": name}, {"blobs": [names]} or {"none": reason}."""
-    if not fate.blobs:
-        return {"none": fate.reason}
-    return {"blob": fate.blobs[0]} if len(fate.blobs) == 1 else {"blobs": list(fate.blobs)}
 
 
 def as_text(document: dict[str, Any]) -> str:
@@ -48,7 +39,7 @@ def as_text(document: dict[str, Any]) -> str:
         if isinstance(value, dict):
             inner = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in value.items()]
         elif isinstance(value, list):
-            inner = [json.dumps(entry) for entry in value]
+            inner = [_entry_text(entry) for entry in value]
         else:
             parts.append(f"  {json.dumps(key)}: {json.dumps(value)}")
             continue
@@ -56,6 +47,19 @@ def as_text(document: dict[str, Any]) -> str:
         body = "".join(f"\n    {line}," for line in inner).rstrip(",")
         parts.append(f"  {json.dumps(key)}: {opening}{body}\n  {closing}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _entry_text(entry: Any) -> str:
+    """An entry in a line, with a line for each of the objects that a list in it holds."""
+    if not isinstance(entry, dict):
+        return json.dumps(entry)
+    parts = []
+    for key, value in entry.items():
+        text = json.dumps(value)
+        if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            text = "[" + ",".join(f"\n      {json.dumps(one)}" for one in value) + "]"
+        parts.append(f"{json.dumps(key)}: {text}")
+    return "{" + ", ".join(parts) + "}"
 
 
 def _beside(prototxt: Path) -> dict[str, Any] | None:

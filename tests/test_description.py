@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nnie_prep.blob_map import BlobMap, Fate, Note
+from nnie_prep.blob_map import BlobMap, Fate, Note, place
 from nnie_prep.caffe_io import read_net
 from nnie_prep.darknet import reference
-from nnie_prep.description import as_text, describe_surgery, place
+from nnie_prep.description import as_text, describe_surgery
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
 

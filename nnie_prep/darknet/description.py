@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nnie_prep.blob_map import BlobMap, Fate
+from nnie_prep.blob_map import BlobMap, Fate, place
 from nnie_prep.darknet.conversion import Conversion
-from nnie_prep.description import place
 
 
 def describe(conversion: Conversion, blob_map: BlobMap | None = None) -> dict[str, Any]:
@@ -30,7 +29,11 @@ def describe(conversion: Conversion, blob_map: BlobMap | None = None) -> dict[st
         rest = {key: value for key, value in head.items() if key != "blob"}
         first = {key: rest.pop(key) for key in ("index", "section", "line")}
         heads.append({**first, **place(_fate([head["blob"]], blob_map)), **rest})
-    return {"layers": layers, "heads": heads, "input": conversion.input}
+    heads += blob_map.heads if blob_map else []
+    source = dict(conversion.input)
+    if "blob" in source:
+        source |= place(_fate([source["blob"]], blob_map))
+    return {"layers": layers, "heads": heads, "input": source}
 
 
 def _fate(blobs: Iterable[str], blob_map: BlobMap | None) -> Fate:

@@ -117,13 +117,11 @@ def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:
     """STEM.json of an edited net: as after any surgery, with the input and heads that it has now."""
     document = describe_surgery(prototxt, blob_map)
     shapes = known_shapes(net)
-    if isinstance(about := document.get("input"), dict) and "blob" in about:
-        fate = blob_map.joined([about["blob"]])
-        if fate.blobs and fate.blobs[0] in net.inputs():
-            about["blob"] = fate.blobs[0]
-            about["shape"] = list(shapes.get(fate.blobs[0], ())) or about.get("shape")
-        else:
-            document["input"] = {"none": fate.reason}
+    if isinstance(about := document.get("input"), dict):
+        if about.get("blob") in net.inputs():
+            about["shape"] = list(shapes.get(about["blob"], ())) or about.get("shape")
+        elif "none" in about or "blob" in about:
+            document["input"] = {"none": about.get("none", "")}
     for head in document.get("heads", []):
         if head.get("blob") in shapes and "shape" in head:
             head["shape"] = list(shapes[head["blob"]][1:])
