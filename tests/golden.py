@@ -7,6 +7,7 @@
     # ---- notes
     # + conv1: ..                                     changed
     #     bn1: folded into conv1                      and what became of its blobs
+    #     head {"layer": ..}                          and what the CPU is to do instead
     # - bn2: not folded: ..                           declined
 
 Weights that the net before does not spell out as `blobs` are random; blobs with a shape alone are
@@ -15,6 +16,7 @@ filled. `# no weights` leaves them out. The net after is written without weights
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -125,4 +127,5 @@ def written(net: Net, notes: Iterable[Note]) -> str:
         lines.append(f"# {'+' if note.changed else '-'} {note.layer}: {note.text}")
         for name, fate in note.fates.items():
             lines.append(f"#     {name}: {', '.join(fate.blobs) or fate.reason}")
+        lines += [f"#     head {json.dumps(head)}" for head in note.heads]
     return text_format.MessageToString(message) + "\n".join(lines) + "\n"
