@@ -1,0 +1,74 @@
+"""Replace the ways to declare an input that NNIE's compiler does not take, and batches of several pictures.
+
+    before:  input: "data" input_dim: 8 input_dim: 3 input_dim: 224 input_dim: 224
+    after:   input: "data" input_shape { dim: 1 dim: 3 dim: 224 dim: 224 }
+
+`input` with `input_shape`, and Input layers, stay as they are but for a batch of several pictures, which
+becomes 1: the compiler's cfg says how many are run at once. An Input layer with one shape for
+several tops gets a shape for each.
+
+The batch stays, with a note, where an input is no picture of 4 axes, or where another blob's shape would
+change by more than its batch (a Reshape that names it).
+"""
+
+from __future__ import annotations
+
+from nnie_prep.blob_map import Note
+from nnie_prep.errors import UserError
+from nnie_prep.net import Net
+from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
+
+
+def replace_inputs(net: Net) -> list[Note]:
+    """Rewrites the inputs' shapes."""
+    shapes = net_input_shapes(net)
+    if any(name not in shapes for name in net.inputs()):
+        return []
+    notes = []
+    if net.header.input_dim:
+        _declare(net, shapes)
+        notes.append(Note(", ".join(net.header.input), "input_dim written as input_shape"))
+    for layer in net.layers:
+        count = len(layer.proto.input_param.shape)
+        if layer.type == "Input" and count == 1 < len(layer.tops):
+            _declare(net, shapes)
+            notes.append(Note(layer.name, f"its shape written for each of {len(layer.tops)} tops"))
+    several = {name: shape for name, shape in shapes.items() if shape[:1] not in ((), (1,))}
+    if not several:
+        return notes
+    if reason := _why_batch_stays(net, shapes, several):
+        return [*notes, Note(", ".join(several), f"batch not set to 1: {reason}", changed=False)]
+    _declare(net, {name: (1, *shape[1:]) for name, shape in shapes.items()})
+    for name, shape in several.items():
+        notes.append(Note(name, f"batch of {shape[0]} set to 1; batch_num in the compiler's cfg says how many"))
+    return notes
+
+
+def _why_batch_stays(net: Net, shapes: dict[str, Shape], several: dict[str, Shape]) -> str:
+    for name, shape in several.items():
+        if len(shape) != 4:
+            return f"{name} of {'x'.join(map(str, shape))} is no batch of pictures"
+    if len({shape[0] for shape in shapes.values()}) > 1:
+        return "the inputs differ in it"
+    try:
+        before = infer_shapes(net)
+        after = infer_shapes(net, {name: (1, *shape[1:]) for name, shape in shapes.items()})
+    except UserError as error:
+        return str(error)
+    for name, shape in before.items():
+        if shape and (shape[1:] != after[name][1:] or after[name][0] != 1):
+            return f"{name} would become {'x'.join(map(str, after[name]))}"
+    return ""
+
+
+def _declare(net: Net, shapes: dict[str, Shape]) -> None:
+    """Writes these shapes in NNIE's forms."""
+    header = net.header
+    del header.input_dim[:], header.input_shape[:]
+    for name in header.input:
+        header.input_shape.add().dim.extend(shapes[name])
+    for layer in net.layers:
+        if layer.type == "Input":
+            del layer.proto.input_param.shape[:]
+            for name in layer.tops:
+                layer.proto.input_param.shape.add().dim.extend(shapes[name])
