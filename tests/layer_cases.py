@@ -10,7 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
+from numpy.typing import NDArray
+
 Shape = tuple[int, ...]
+Values = Callable[[int, Shape, np.random.Generator], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -18,15 +22,15 @@ class Case:
     """One layer: the text of its parameters, the shapes of its bottoms, its number of tops.
 
     `values` says what the bottoms hold: "normal"; "special", with infinities, NaN and both zeros
-    mixed in; "positive"; "tied", few different numbers; or an int n, indices below n (in the last
-    bottom only).
+    mixed in; "positive"; "tied", few different numbers; an int n, indices below n (in the last
+    bottom only); or a function that draws them for a bottom of that index and shape.
     """
 
     parameters: str
     bottoms: tuple[Shape, ...]
     tops: int = 1
     in_place: bool = False
-    values: str | int = "normal"
+    values: str | int | Values = "normal"
 
 
 def picture(r: Random, height: int = 0, width: int = 0, channels: int = 0) -> Shape:
@@ -459,6 +463,130 @@ def pass_through(r: Random) -> Case:
     return Case(f"pass_through_param {{ {text} }}", (shape,))
 
 
+def shuffle_channel(r: Random) -> Case:
+    group, in_group = r.randint(1, 4), r.randint(1, 4)
+    shape = any_shape(r, 2, 5)
+    text = "" if group == 1 and r.random() < 0.5 else f"shuffle_channel_param {{ group: {group} }}"
+    return Case(text, ((shape[0], group * in_group, *shape[2:]),))
+
+
+def crelu(r: Random) -> Case:
+    return Case("", (any_shape(r, 2, 5),), values=r.choice(["normal", "special"]))
+
+
+def axpy(r: Random) -> Case:
+    shape = any_shape(r, 2, 5)
+    return Case("", ((*shape[:2], *[1] * r.randint(0, 2)), shape, shape))
+
+
+def interp(r: Random) -> Case:
+    beg, end = -r.choice([0, 0, 1, 2]), -r.choice([0, 0, 1, 3])
+    bottom = picture(r, r.randint(1, 9) - beg - end, r.randint(1, 9) - beg - end)
+    by_factor = [
+        f"zoom_factor: {r.randint(1, 4)}",
+        f"shrink_factor: {r.randint(1, 4)}",
+        f"zoom_factor: {r.randint(1, 4)} shrink_factor: {r.randint(1, 4)} height: 99 width: 99",
+    ]
+    by_size = f"height: {r.randint(1, 14)} width: {r.randint(1, 14)}"
+    pads = f" pad_beg: {beg} pad_end: {end}" if beg + end or r.random() < 0.5 else ""
+    return Case(f"interp_param {{ {r.choice([*by_factor, by_size])}{pads} }}", (bottom,))
+
+
+# ---- boxes -------------------------------------------------------------------------------------
+
+
+def prior_box(r: Random) -> Case:
+    # SSD cuts sizes off to whole pixels, which only those that are not whole can show.
+    smallest = [r.choice([r.randint(1, 60), r.uniform(1, 60)]) for _ in range(r.choice([1, 1, 2, 3]))]
+    text = "".join(f" min_size: {size:.3f}" for size in smallest)
+    if r.random() < 0.6:
+        text += "".join(f" max_size: {size + r.uniform(0.5, 50):.3f}" for size in smallest)
+    ratios = r.choices([1, 2, 3, 0.5, 1.7, 1 / 3], k=r.randint(0, 4))
+    text += "".join(f" aspect_ratio: {ratio:.7g}" for ratio in ratios)
+    text += r.choice(["", " flip: true", " flip: false"]) + r.choice(["", " clip: true", " clip: false"])
+    variances = [0.1, 0.1, 0.2, 0.3][: r.choice([0, 1, 4, 4])]
+    text += "".join(f" variance: {variance}" for variance in r.sample(variances, len(variances)))
+    image = r.choice(["", "", f" img_size: {r.randint(20, 300)}", f" img_h: {r.randint(20, 300)} img_w: 75"])
+    text += image + r.choice(["", "", " step: 7.5", " step_h: 8 step_w: 16.25"])
+    text += r.choice(["", f" offset: {r.choice([0, 0.25, 0.5])}"])
+    one = image and r.random() < 0.5
+    return Case(f"prior_box_param {{ {text} }}", (picture(r),) if one else (picture(r), picture(r, 96, 41)))
+
+
+def detection_output(r: Random) -> Case:
+    """With few different confidences, some of which are the threshold itself."""
+    priors, classes, images = r.randint(1, 40), r.randint(1, 5), r.randint(1, 3)
+    text = f"num_classes: {classes}" + r.choice(["", " share_location: true", " share_location: false"])
+    sets = classes if text.endswith("false") else 1
+    text += r.choice(["", " background_label_id: 0", f" background_label_id: {r.randint(-1, classes)}"])
+    text += r.choice(["", " code_type: CORNER", " code_type: CENTER_SIZE", " code_type: CORNER_SIZE"])
+    text += r.choice(["", " variance_encoded_in_target: true"])
+    text += r.choice(["", f" keep_top_k: {r.choice([-1, 0, 2, 5, 30])}"])
+    text += r.choice(["", " confidence_threshold: 0.25", " confidence_threshold: 0.7"])
+    nms = r.choice(["", f"nms_threshold: {r.choice([0, 0.1, 0.45, 0.83, 1])}"])
+    nms += r.choice(["", f" top_k: {r.choice([-1, 0, 3, 10])}"]) + r.choice(["", " eta: 0.9", " eta: 1"])
+    text += f" nms_param {{ {nms} }}" if nms or r.random() < 0.5 else ""
+    text += r.choice(
+        ["", ' save_output_param { output_format: "VOC" resize_param { height: 3 } } visualize: false']
+    )
+    ones = [1] * r.randint(0, 2)  # as convolutions leave them
+    few = r.random() < 0.5
+
+    def values(index: int, shape: Shape, random: np.random.Generator) -> NDArray[np.float64]:
+        if index == 0:
+            return random.normal(size=shape) * 0.4
+        if index == 1:
+            confidences = random.random(shape)
+            return np.round(confidences * 8) / 8 if few else confidences
+        corners = random.random((priors, 2)) * 0.7
+        boxes = np.concatenate([corners, corners + 0.1 + random.random((priors, 2)) * 0.4], axis=1)
+        return np.stack([boxes, random.uniform(0.05, 0.6, boxes.shape)]).reshape(shape)
+
+    shapes = (images, priors * sets * 4, *ones), (images, priors * classes, *ones), (1, 2, priors * 4, *ones)
+    return Case(f"detection_output_param {{ {text} }}", shapes, values=values)
+
+
+def regions(batch: int, size: tuple[int, int], scale: float) -> Values:
+    """On the map, beyond it, turned inside out, and ending halfway between pixels."""
+
+    def values(index: int, shape: Shape, random: np.random.Generator) -> NDArray[np.float64]:
+        if index == 0:
+            return random.normal(size=shape)
+        image = random.integers(0, batch, (shape[0], 1))
+        far = np.array([size[1], size[0]] * 2) / scale
+        corners = random.uniform(-0.3, 1.3, (shape[0], 4)) * far
+        halves = random.random(corners.shape) < 0.3
+        corners = np.where(halves, (np.floor(corners * scale) + 0.5) / scale, corners)
+        in_order = np.sort(corners.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+        corners = np.where(random.random((shape[0], 1)) < 0.8, in_order, corners)
+        return np.concatenate([image, corners], axis=1).reshape(shape)
+
+    return values
+
+
+def roi_pooling(r: Random) -> Case:
+    bottom, count = picture(r), r.randint(1, 9)
+    scale = r.choice([1, 0.0625, 0.25, 0.3])
+    text = f"pooled_h: {r.randint(1, 7)} pooled_w: {r.randint(1, 7)}"
+    text += "" if scale == 1 and r.random() < 0.5 else f" spatial_scale: {scale}"
+    values = regions(bottom[0], bottom[2:], scale)
+    return Case(
+        f"roi_pooling_param {{ {text} }}", (bottom, (count, 5, *[1] * r.choice([0, 0, 2]))), values=values
+    )
+
+
+def psroi_pooling(r: Random) -> Case:
+    group, outputs, scale = r.randint(1, 5), r.randint(1, 4), r.choice([1, 0.0625, 0.25, 0.3])
+    bottom = picture(r, channels=outputs * group * group)
+    text = f"spatial_scale: {scale} output_dim: {outputs} group_size: {group}"
+    values = regions(bottom[0], bottom[2:], scale)
+    return Case(f"psroi_pooling_param {{ {text} }}", (bottom, (r.randint(1, 9), 5)), values=values)
+
+
+def relu6(r: Random) -> str:
+    return r.choice(["", f"relu6_param {{ negative_slope: {number(r)} threshold: {r.choice([6, 1, 0.5])} }}"])
+
+
 def nothing(r: Random) -> str:
     return ""
 
@@ -466,6 +594,7 @@ def nothing(r: Random) -> str:
 DRAW: dict[str, Callable[[Random], Case]] = {
     "AbsVal": absval,
     "ArgMax": argmax,
+    "Axpy": axpy,
     "BatchNorm": batch_norm,
     "BatchReindex": batch_reindex,
     "Bias": bias,
@@ -474,10 +603,12 @@ DRAW: dict[str, Callable[[Random], Case]] = {
     "Concat": concat,
     "Convolution": convolution,
     "ConvolutionDepthwise": depthwise,
+    "CReLU": crelu,
     "Crop": crop,
     "Deconvolution": deconvolution,
     "DepthwiseConv": depthwise,
     "DepthwiseConvolution": depthwise,
+    "DetectionOutput": detection_output,
     "Dropout": element_wise(nothing),
     "Eltwise": eltwise,
     "ELU": element_wise(lambda r: r.choice(["", f"elu_param {{ alpha: {number(r)} }}"])),
@@ -486,8 +617,10 @@ DRAW: dict[str, Callable[[Random], Case]] = {
     "Flatten": flatten,
     "Im2col": im2col,
     "InnerProduct": inner_product,
+    "Interp": interp,
     "Log": log_case,
     "LRN": lrn,
+    "Mish": element_wise(nothing),
     "MVN": mvn,
     "Normalize": normalize,
     "Parameter": parameter,
@@ -495,11 +628,16 @@ DRAW: dict[str, Callable[[Random], Case]] = {
     "Permute": permute,
     "Pooling": pooling,
     "Power": element_wise(power),
+    "PriorBox": prior_box,
     "PReLU": element_wise(prelu, axes=(2, 4)),
+    "PSROIPooling": psroi_pooling,
     "Reduction": reduction,
     "ReLU": element_wise(relu),
+    "ReLU6": element_wise(relu6),
     "Reshape": reshape,
+    "ROIPooling": roi_pooling,
     "Scale": scale,
+    "ShuffleChannel": shuffle_channel,
     "Sigmoid": element_wise(nothing),
     "Silence": silence,
     "Slice": slice_,

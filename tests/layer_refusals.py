@@ -42,7 +42,24 @@ def pooling(text: str, words: str, bottom: Shape = P, by_caffe: bool = True) -> 
     return Refusal("Pooling", f"pooling_param {{ {text} }}", words, (bottom,), by_caffe=by_caffe)
 
 
+def prior_box(text: str, words: str, bottoms: tuple[Shape, ...] = (P, P)) -> Refusal:
+    return Refusal("PriorBox", f"prior_box_param {{ {text} }}", words, bottoms)
+
+
+BOXES: tuple[Shape, ...] = ((2, 12), (2, 6), (1, 2, 12))  # 3 priors of 2 classes
+
+
+def detection_output(text: str, words: str, bottoms: tuple[Shape, ...] = BOXES) -> Refusal:
+    return Refusal("DetectionOutput", f"detection_output_param {{ {text} }}", words, bottoms)
+
+
+def interp(text: str, words: str, bottom: Shape = P) -> Refusal:
+    return Refusal("Interp", f"interp_param {{ {text} }}", words, (bottom,))
+
+
 TWO = ("out0", "out1")
+ROI = "roi_pooling_param { pooled_h: 2 pooled_w: 3 }"
+PSROI = "psroi_pooling_param { spatial_scale: 1 output_dim: %d group_size: %d }"
 
 REFUSALS = [
     # parameters
@@ -134,7 +151,53 @@ REFUSALS = [
         "PassThrough", "pass_through_param { num_output: 24 block_height: 2 block_width: 2 }", "do not divide"
     ),
     Refusal("PassThrough", "pass_through_param { num_output: 6 block_height: 5 block_width: 1 }", "gives 30"),
+    Refusal("ShuffleChannel", "shuffle_channel_param { group: 4 }", "group 4 does not divide"),
+    Refusal("ShuffleChannel", "shuffle_channel_param { group: 0 }", "group 0 does not divide"),
+    interp("height: 9", "needs zoom_factor, shrink_factor, or height and width"),
+    interp("height: 0 width: 4", "would have shape (2, 6, 0, 4)"),
+    interp("zoom_factor: 0", "zoom_factor is 0"),
+    interp("shrink_factor: -1", "shrink_factor -1"),
+    interp("zoom_factor: 2 pad_end: 1", "must be 0 or negative"),
+    interp("zoom_factor: 2 pad_beg: -3 pad_end: -2", "leave nothing"),
+    interp("zoom_factor: 2", "must have 4 axes", (2, 6, 5)),
+    prior_box("", "min_size is []"),
+    prior_box("min_size: 0", "min_size is [0.0]"),
+    prior_box("min_size: 3 max_size: 5 max_size: 6", "2 max_size for 1 min_size"),
+    prior_box("min_size: 3 max_size: 3", "must be greater"),
+    prior_box("min_size: 3 aspect_ratio: 0", "aspect_ratio is 0"),
+    prior_box("min_size: 3 variance: 0.1 variance: 0.2", "one positive number, or four"),
+    prior_box("min_size: 3 variance: -0.1", "one positive number, or four"),
+    prior_box("min_size: 3 img_size: 9 img_h: 9 img_w: 9", "either img_size or img_h/img_w"),
+    prior_box("min_size: 3 img_h: 9", "img_size is 9 x 0"),
+    prior_box("min_size: 3 img_size: 0", "img_size is 0 x 0"),
+    prior_box("min_size: 3", "neither img_size nor a second bottom", (P,)),
+    prior_box("min_size: 3 step: 8 step_w: 8", "either step or step_h/step_w"),
+    prior_box("min_size: 3 step: -1", "step is -1 x -1"),
+    prior_box("min_size: 3", "must have 4 axes", (P, (2, 3, 4))),
+    detection_output("", "num_classes is missing"),
+    detection_output("num_classes: 2 nms_param { nms_threshold: -0.1 }", "nms_threshold is -0.1"),
+    detection_output("num_classes: 2 nms_param { eta: 0 }", "eta is 0"),
+    detection_output("num_classes: 2 nms_param { eta: 1.5 }", "eta is 1.5"),
+    detection_output("num_classes: 3", "its confidences have shape (2, 6); 3 priors need (2, 9)"),
+    detection_output("num_classes: 2 share_location: false", "its locations have shape (2, 12)"),
+    detection_output("num_classes: 2", "its confidences", ((2, 12), (1, 6), (1, 2, 12))),
+    detection_output("num_classes: 2", "its priors have shape (2, 2, 12)", ((2, 12), (2, 6), (2, 2, 12))),
+    detection_output("num_classes: 2", "its priors have shape (1, 2, 10)", ((2, 12), (2, 6), (1, 2, 10))),
+    Refusal("ROIPooling", "roi_pooling_param { pooled_h: 2 }", "are required", (P, (3, 5))),
+    Refusal("ROIPooling", ROI, "5 values for each region", (P, (3, 4))),
+    Refusal("ROIPooling", ROI, "must have 4 axes", ((2, 6, 5), (3, 5))),
+    Refusal("PSROIPooling", PSROI % (0, 1), "output_dim is 0", (P, (3, 5))),
+    Refusal("PSROIPooling", PSROI % (6, -1), "group_size -1", (P, (3, 5))),
+    Refusal("PSROIPooling", PSROI % (2, 2), "needs 8 channels", (P, (3, 5))),
+    Refusal("PSROIPooling", PSROI % (6, 1), "5 values for each region", (P, (3, 6))),
     # shapes
+    Refusal("ShuffleChannel", "shuffle_channel_param { group: 2 }", "in place", tops=("in0",)),
+    Refusal("CReLU", "", "in place", tops=("in0",)),
+    Refusal("CReLU", "", "must have 2 to 32 axes", ((5,),)),
+    Refusal("Axpy", "", "must have one shape", ((2, 6), P, (2, 6, 5, 6))),
+    Refusal("Axpy", "", "one value for each channel", ((2, 6, 5, 7), P, P)),
+    Refusal("Axpy", "", "2 bottoms; Caffe wants 3", (P, P)),
+    Refusal("DetectionOutput", "", "2 bottoms; Caffe wants 3", BOXES[:2]),
     Refusal("Silence", "", "0 bottoms; Caffe wants 1 or more", (), ()),
     Refusal("Scale", "", "3 bottoms; Caffe wants 1 to 2", (P, (6,), (6,))),
     Refusal("ReLU", "", "2 tops; Caffe wants 1", (P,), TWO),
@@ -169,7 +232,11 @@ REFUSALS = [
         ("a", "b", "c"),
     ),
     Refusal("Upsample", "upsample_param { scale: 40000 }", "more than 2^31 - 1 elements"),
-    # values that only a computation needs
+    # values that only a computation needs: here all are 1
+    Refusal("ROIPooling", ROI, "an index is outside of 0..0: 1.0..1.0", ((1, 6, 5, 7), (3, 5))),
+    Refusal("PSROIPooling", PSROI % (6, 1), "an index is outside of 0..0", ((1, 6, 5, 7), (3, 5))),
+    detection_output("num_classes: 2 code_type: CENTER_SIZE", "a prior has no width"),
+    detection_output("num_classes: 2 code_type: CORNER_SIZE", "a prior has no width"),
     Refusal("Log", "log_param { base: -2 }", "base is -2"),
     Refusal("Log", "log_param { base: 1 }", "base is 1"),
     Refusal("Exp", "exp_param { base: 0 }", "base is 0"),

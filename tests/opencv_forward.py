@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +12,10 @@ from nnie_prep.net import Net
 from nnie_prep.nnie_caffe_pb2 import NetParameter
 
 
-def opencv_forward(net: Net, data: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The net's one output."""
+def opencv_forward(
+    net: Net, data: NDArray[np.float32] | Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """The net's one output, of its one input or of several by name."""
     message = NetParameter()
     message.CopyFrom(net.header)
     for layer in net.layers:
@@ -30,5 +34,9 @@ def opencv_forward(net: Net, data: NDArray[np.float32]) -> NDArray[np.float64]:
         np.frombuffer(str(message).encode(), np.uint8), np.frombuffer(weights, np.uint8)
     )
     reader.enableFusion(False)
-    reader.setInput(data)
+    if isinstance(data, Mapping):
+        for name, values in data.items():
+            reader.setInput(values, name)
+    else:
+        reader.setInput(data)
     return np.asarray(reader.forward(), dtype=np.float64)

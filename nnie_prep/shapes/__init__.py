@@ -6,10 +6,12 @@ raises UserError at the layer's origin.
 
 from nnie_prep.shapes.checks import Shape
 from nnie_prep.shapes.net import infer_shapes, net_input_shapes, walk_shapes
+from nnie_prep.shapes.regions import DATA_DEPENDENT
 from nnie_prep.shapes.tops import TOP_SHAPES, top_shapes
 from nnie_prep.shapes.weights import blob_shapes, multiply_adds
 
 __all__ = [
+    "DATA_DEPENDENT",
     "TOP_SHAPES",
     "Shape",
     "blob_shapes",

@@ -17,16 +17,21 @@ _MANY = 10**9
 # Fewest and most bottoms, fewest and most tops (...BottomBlobs() and ...TopBlobs() in Caffe's
 # headers); one of each where a type is not listed.
 _COUNTS: dict[str, tuple[int, int, int, int]] = {
+    "Axpy": (3, 3, 1, 1),
     "BatchReindex": (2, 2, 1, 1),
     "Bias": (1, 2, 1, 1),
     "Concat": (1, _MANY, 1, 1),
     "Convolution": (1, _MANY, 1, _MANY),
     "Crop": (2, 2, 1, 1),
     "Deconvolution": (1, _MANY, 1, _MANY),
+    "DetectionOutput": (3, 3, 1, 1),
     "Eltwise": (2, _MANY, 1, 1),
     "Input": (0, 0, 1, _MANY),
     "Parameter": (0, 0, 1, 1),
     "Pooling": (1, 1, 1, 2),
+    "PriorBox": (1, 2, 1, 1),
+    "PSROIPooling": (2, 2, 1, 1),
+    "ROIPooling": (2, 2, 1, 1),
     "Scale": (1, 2, 1, 1),
     "Silence": (1, _MANY, 0, 0),
     "Slice": (1, 1, 1, _MANY),
@@ -35,8 +40,8 @@ _COUNTS: dict[str, tuple[int, int, int, int]] = {
 
 # Caffe computes these right where the top is the bottom; others overwrite what they still read.
 _IN_PLACE = (
-    *("BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Log", "MVN", "Power", "PReLU"),
-    *("ReLU", "Scale", "Sigmoid", "Softmax", "Swish", "TanH", "Threshold"),
+    *("BatchNorm", "Bias", "BNLL", "Clip", "Dropout", "ELU", "Exp", "Log", "Mish", "MVN", "Power"),
+    *("PReLU", "ReLU", "ReLU6", "Scale", "Sigmoid", "Softmax", "Swish", "TanH", "Threshold"),
 )
 
 

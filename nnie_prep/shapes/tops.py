@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from nnie_prep import params
 from nnie_prep.net import Layer
 from nnie_prep.params import canonical_axis, layer_error
-from nnie_prep.shapes import windows
+from nnie_prep.shapes import regions, windows
 from nnie_prep.shapes.checks import MOST_ELEMENTS, Shape, check_axes, check_counts, check_in_place, listed
 
 TopShapes = Callable[[Layer, Sequence[Shape]], list[Shape]]
@@ -268,9 +268,57 @@ def _pass_through(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     return [(batch, outputs, height // vertical, width // horizontal)]
 
 
+def _shuffle_channel(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    check_axes(layer, bottoms[0], 2, 32)
+    group = layer.proto.shuffle_channel_param.group
+    if group < 1 or bottoms[0][1] % group:
+        raise layer_error(layer, f"group {group} does not divide the channels of its bottom {bottoms[0]}")
+    return [bottoms[0]]
+
+
+def _crelu(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    check_axes(layer, bottoms[0], 2, 32)
+    batch, channels, *rest = bottoms[0]
+    return [(batch, 2 * channels, *rest)]
+
+
+def _axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    factors, x, y = bottoms
+    check_axes(layer, x, 2, 32)
+    if x != y:
+        raise layer_error(layer, f"its second and third bottom must have one shape, not {listed((x, y))}")
+    if factors[:2] != x[:2] or math.prod(factors[2:]) != 1:
+        raise layer_error(
+            layer, f"its first bottom must hold one value for each channel of {x}, not {factors}"
+        )
+    return [x]
+
+
+def _interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
+    """Factors go before a size; each pad is negative and crops all sides (interp_layer.cpp, Reshape)."""
+    check_axes(layer, bottoms[0], 4, 4)
+    parameter = layer.proto.interp_param
+    zoom, shrink, crop = parameter.zoom_factor, parameter.shrink_factor, parameter.pad_beg + parameter.pad_end
+    by_factor = parameter.HasField("zoom_factor") or parameter.HasField("shrink_factor")
+    if not by_factor and not (parameter.HasField("height") and parameter.HasField("width")):
+        raise layer_error(layer, "it needs zoom_factor, shrink_factor, or height and width")
+    if min(zoom, shrink) < 1:
+        raise layer_error(layer, f"zoom_factor is {zoom}, shrink_factor {shrink}; both must be at least 1")
+    if max(parameter.pad_beg, parameter.pad_end) > 0:
+        raise layer_error(layer, "pad_beg and pad_end crop: they must be 0 or negative")
+    size = bottoms[0][2] + crop, bottoms[0][3] + crop
+    if min(size) < 1:
+        raise layer_error(layer, f"pad_beg and pad_end leave nothing of its bottom {bottoms[0]}")
+    if by_factor:
+        vertical, horizontal = ((extent - 1) // shrink for extent in size)
+        return [(*bottoms[0][:2], vertical * zoom + 1, horizontal * zoom + 1)]
+    return [(*bottoms[0][:2], parameter.height, parameter.width)]
+
+
 TOP_SHAPES: dict[str, TopShapes] = {
     "AbsVal": _like_bottom,
     "ArgMax": _argmax,
+    "Axpy": _axpy,
     "BatchNorm": _batch_norm,
     "BatchReindex": _batch_reindex,
     "Bias": _scale,
@@ -279,10 +327,12 @@ TOP_SHAPES: dict[str, TopShapes] = {
     "Concat": _concat,
     "Convolution": windows.convolution,
     "ConvolutionDepthwise": windows.convolution,
+    "CReLU": _crelu,
     "Crop": _crop,
     "Deconvolution": windows.convolution,
     "DepthwiseConv": windows.convolution,
     "DepthwiseConvolution": windows.convolution,
+    "DetectionOutput": regions.detection_output_tops,
     "Dropout": _like_bottom,
     "Eltwise": _eltwise,
     "ELU": _like_bottom,
@@ -292,8 +342,10 @@ TOP_SHAPES: dict[str, TopShapes] = {
     "Im2col": windows.im2col,
     "InnerProduct": _inner_product,
     "Input": _input,
+    "Interp": _interp,
     "Log": _like_bottom,
     "LRN": _lrn,
+    "Mish": _like_bottom,
     "MVN": _mvn,
     "Normalize": _like_bottom_with_channels,
     "Parameter": _parameter,
@@ -301,11 +353,16 @@ TOP_SHAPES: dict[str, TopShapes] = {
     "Permute": _permute,
     "Pooling": windows.pooling,
     "Power": _like_bottom,
+    "PriorBox": regions.prior_box_tops,
     "PReLU": _like_bottom_with_channels,
+    "PSROIPooling": regions.psroi_pooling,
     "Reduction": _reduction,
     "ReLU": _like_bottom,
+    "ReLU6": _like_bottom,
     "Reshape": _reshape,
+    "ROIPooling": regions.roi_pooling,
     "Scale": _scale,
+    "ShuffleChannel": _shuffle_channel,
     "Sigmoid": _like_bottom,
     "Silence": _like_bottom,
     "Slice": _slice,

@@ -152,11 +152,12 @@ def run_backward(folder, python, x, g, type_, parameters, weights=None):
             lambda x: np.concatenate([x[:, :, dy::2, dx::3] for dy in range(2) for dx in range(3)], axis=1),
         ),
         ("Permute", "permute_param { order: 2 order: 0 }", lambda x: x.transpose(2, 0, 1, 3)),
+        ("ShuffleChannel", "shuffle_channel_param { group: 3 }", lambda x: x[:, [0, 2, 4, 1, 3, 5]]),
     ],
 )
 def test_backward_of_linear_layers(tmp_path, python, type_, parameters, apply):
     rng = np.random.default_rng(11)
-    x = normal(rng, 2, 3, 4, 6)
+    x = normal(rng, 2, 6 if type_ == "ShuffleChannel" else 3, 4, 6)
     g = normal(rng, *apply(x).shape)
     dx, _ = run_backward(tmp_path, python, x, g, type_, parameters)
     # The gradient of sum(g * apply(x)) is sum(g * apply(e)) for each unit vector e.

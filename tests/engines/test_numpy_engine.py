@@ -18,7 +18,7 @@ from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import LAYERS, forward, unsupported
 from nnie_prep.net import Array, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
-from nnie_prep.shapes import TOP_SHAPES, blob_shapes, infer_shapes
+from nnie_prep.shapes import DATA_DEPENDENT, TOP_SHAPES, blob_shapes, infer_shapes
 
 CASES_PER_TYPE = 60
 SEED = 20240607
@@ -39,7 +39,13 @@ TOLERANCES = {
     **dict.fromkeys(("BatchNorm", "MVN"), 2e-6),
     # a few roundings, and powers, exponentials and tangents of another library (measured: 2e-7)
     **dict.fromkeys(("BNLL", "ELU", "Log", "Normalize", "Power", "Sigmoid", "Softmax", "Swish"), 2e-6),
-    "TanH": 2e-6,
+    **dict.fromkeys(("Mish", "TanH"), 2e-6),
+    # a few roundings of what is computed in float64 here, or with another exponential
+    **dict.fromkeys(("DetectionOutput", "PriorBox"), 1e-6),
+    # steps from pixel to pixel in float32, up to 13 of them, are steps in float64 here (measured: 1.1e-6)
+    "Interp": 4e-6,
+    # a product and a sum, in Caffe's build perhaps rounded as one; means in another order
+    **dict.fromkeys(("Axpy", "PSROIPooling"), 1e-6),
     # exponents of up to 20 are rounded before the power is taken
     "Exp": 1e-5,
     # Caffe adds and subtracts squares in a running sum, which leaves the rounding of the largest
@@ -49,7 +55,10 @@ TOLERANCES = {
 }
 
 
-def values(case: Case, shape: tuple[int, ...], is_last: bool, random: np.random.Generator) -> Array:
+def values(case: Case, index: int, random: np.random.Generator) -> Array:
+    shape, is_last = case.bottoms[index], index == len(case.bottoms) - 1
+    if callable(case.values):
+        return case.values(index, shape, random).astype(np.float32)
     if isinstance(case.values, int):
         if is_last:
             return random.integers(0, case.values, shape).astype(np.float32)
@@ -105,10 +114,10 @@ def draw(types: list[str], count: int, seed: int) -> Sample:
             tops = [bottoms[0]] if case.in_place else [f"{name}-out{index}" for index in range(case.tops)]
             layer = Layer(proto, bottoms, tops, origin=f"{name}.prototxt:1")
             layer.blobs = [*weights(layer_type, blob_shapes(layer, case.bottoms), random)]
-            for bottom, shape in zip(bottoms, case.bottoms, strict=True):
+            for index, (bottom, shape) in enumerate(zip(bottoms, case.bottoms, strict=True)):
                 sample.net.header.input.append(bottom)
                 sample.net.header.input_shape.add().dim.extend(shape)
-                sample.feeds[bottom] = values(case, shape, bottom == bottoms[-1], random)
+                sample.feeds[bottom] = values(case, index, random)
             sample.net.layers.append(layer)
             sample.blobs[layer_type] += tops
     check_wiring(sample.net)
@@ -167,7 +176,8 @@ def test_layer_equals_caffe(run: Run, layer_type: str) -> None:
     tolerance = TOLERANCES.get(layer_type, 0.0)
     for blob in blobs:
         caffe = run.caffe[blob]
-        assert run.shapes[blob] == caffe.shape, run.sample.text(blob)
+        before = (1, 1, 1, 7) if layer_type in DATA_DEPENDENT else caffe.shape
+        assert run.shapes[blob] == before, run.sample.text(blob)
         error = relative_error(run.ours[blob], caffe)
         assert error <= tolerance, f"off by {error:.2g} of its largest value: {run.sample.text(blob)}"
         assert run.ours[blob].dtype == np.float32 and run.exact[blob].dtype == np.float64

@@ -31,6 +31,20 @@ def _leaky(x: Array, slope: float | Array) -> Array:
     return y
 
 
+def relu6(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """min(max(x, 0), threshold) + negative_slope * min(x, 0)"""
+    parameter, x = layer.proto.relu6_param, bottoms[0]
+    y = np.minimum(x, 0)
+    y *= parameter.negative_slope
+    y += np.minimum(np.maximum(x, 0), parameter.threshold)
+    return [y]
+
+
+def crelu(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """max(x, 0) and max(-x, 0), side by side along the channels."""
+    return [np.concatenate([np.maximum(bottoms[0], 0), np.maximum(-bottoms[0], 0)], axis=1)]
+
+
 def elu(layer: Layer, bottoms: list[Array]) -> list[Array]:
     x = bottoms[0]
     return [np.maximum(x, 0) + layer.proto.elu_param.alpha * (np.exp(np.minimum(x, 0)) - 1)]
@@ -103,8 +117,17 @@ def _log_base(layer: Layer, base: float) -> float:
 
 def bnll(layer: Layer, bottoms: list[Array]) -> list[Array]:
     """log(1 + e^x)"""
-    x = bottoms[0]
-    return [np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))]
+    return [_softplus(bottoms[0])]
+
+
+def _softplus(x: Array) -> Array:
+    y: Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return y
+
+
+def mish(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """x * tanh(log(1 + e^x))"""
+    return [bottoms[0] * np.tanh(_softplus(bottoms[0]))]
 
 
 def threshold(layer: Layer, bottoms: list[Array]) -> list[Array]:

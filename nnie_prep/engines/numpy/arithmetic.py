@@ -32,6 +32,12 @@ def eltwise(layer: Layer, bottoms: list[Array]) -> list[Array]:
     return [y]
 
 
+def axpy(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """SENet's a * x + y, with one a for each image and channel."""
+    factors, x, y = bottoms
+    return [_spread(factors.reshape(x.shape[:2]), 0, x) * x + y]
+
+
 def scale(layer: Layer, bottoms: list[Array]) -> list[Array]:
     blobs = weights(layer, bottoms)
     factors = bottoms[1] if len(bottoms) == 2 else blobs[0]

@@ -55,6 +55,14 @@ def permute(layer: Layer, bottoms: list[Array]) -> list[Array]:
     return [np.ascontiguousarray(bottoms[0].transpose(params.permutation(layer, bottoms[0].ndim)))]
 
 
+def shuffle_channel(layer: Layer, bottoms: list[Array]) -> list[Array]:
+    """ShuffleNet's: channel g * (C / group) + c becomes channel c * group + g."""
+    batch, channels, *rest = bottoms[0].shape
+    group = layer.proto.shuffle_channel_param.group
+    groups = bottoms[0].reshape(batch, group, channels // group, *rest)
+    return [groups.swapaxes(1, 2).reshape(bottoms[0].shape)]
+
+
 def upsample(layer: Layer, bottoms: list[Array]) -> list[Array]:
     """Each pixel becomes a block of itself."""
     vertical, horizontal = params.upsample(layer)
