@@ -1,6 +1,6 @@
 import ast
-import venv
 import re
+import venv
 from pathlib import Path
 
 import numpy as np
