@@ -19,7 +19,7 @@ from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
 from nnie_prep.passes.drop_training import drop_training
-from nnie_prep.shapes import infer_shapes, net_input_shapes
+from nnie_prep.shapes import data_dependent_blobs, infer_shapes, net_input_shapes
 from nnie_prep.verify import TOLERANCE, Verdict, compare
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def prove_surgery(
     run = set(first.blob_names())
     for_training = Fate((), "only training needs it, and it was not run")
     verdict = compare(
-        _in_order(reference, first.blob_names()),
+        {name: reference[name] for name in first.blob_names() if name in reference},
         precise,
         {name: fate if name in run or not fate.blobs else for_training for name, fate in fates.items()},
         lambda forced: options.engine.run(second, theirs, forced),
@@ -196,6 +196,7 @@ def prove_surgery(
         tolerance=options.tolerance,
         engine=options.engine.name,
         same_shapes=True,
+        choices=data_dependent_blobs(first),
     )
     if options.input is None:  # else the user decides what shapes both are fed with
         _compare_inputs(verdict, _all_shapes(first), _all_shapes(second), source_of)
@@ -225,10 +226,6 @@ def _compare_inputs(
             declared = ["x".join(map(str, shape)) for shape in (ours[source], theirs[name])]
             verdict.reasons.append(f"input {name} is {declared[0]} in A and {declared[1]} in B")
             verdict.answer = "differs"
-
-
-def _in_order(values: Mapping[str, Array], names: list[str]) -> dict[str, Array]:
-    return {name: values[name] for name in names if name in values}
 
 
 def _input_range(net: Net) -> tuple[float, float]:

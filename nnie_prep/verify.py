@@ -14,12 +14,15 @@ is neither makes the proof fail.
 
 Where B is inexact in some blobs because the user asked for it, these are measured but not judged, and
 neither is what comes of it end to end; every other blob is judged by segment.
+
+A layer that keeps the best of many (DetectionOutput) may keep others, or other numbers of them, for a
+difference in the last bit of its bottom: its top is judged by segment alone, where both see A's values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +57,7 @@ class BlobResult:
     worst: tuple[int, ...] = ()
     problem: str = ""  # why the blob proves nothing, or could not be compared
     is_output: bool = False
+    is_choice: bool = False
     inexact: str = ""
 
     def fails(self, tolerance: float) -> bool:
@@ -127,6 +131,7 @@ def compare(
     engine: str = "numpy",
     inexact: Mapping[str, str] | None = None,
     same_shapes: bool = False,
+    choices: Collection[str] = (),
 ) -> Verdict:
     """Compares B with A.
 
@@ -142,6 +147,7 @@ def compare(
             instead; if there are any, nothing is judged end to end.
         same_shapes: a blob of as many values in another shape differs. Darknet's outputs have no batch
             axis, and a vector is one of its pictures, so there only the order of the values counts.
+        choices: the blobs of A that hold what a layer chose of many, and are judged by segment alone.
     """
     inexact = inexact or {}
     verdict = Verdict(tolerance=tolerance, engine=engine)
@@ -160,6 +166,8 @@ def compare(
             result.problem = "cannot be run on this engine"
         elif missing := [blob for blob in fate.blobs if blob not in ours]:
             result.problem = f"{', '.join(missing)} could not be run"
+        elif name in choices and len(fate.blobs) == 1:
+            result.shape, result.is_choice = reference[name].shape, True
         else:
             least = math.inf if inexact else tolerance
             _measure(result, reference[name], precise.get(name), ours, least, same_shapes)
@@ -168,6 +176,9 @@ def compare(
     by_segment = forward(forced)
     for result in verdict.compared():
         expected = reference[result.name]
+        if result.is_choice:
+            _measure_choice(result, expected, by_segment)
+            continue
         result.segment, _ = _error(expected, _joined(by_segment, result.blobs, expected.shape))
     _judge(verdict)
     return verdict
@@ -207,6 +218,18 @@ def _measure(
         result.problem = CONSTANT
     else:
         result.end_to_end, result.worst = error, worst
+
+
+def _measure_choice(result: BlobResult, expected: Array, by_segment: Mapping[str, Array]) -> None:
+    """Fills in the error by segment: infinite where another number was chosen."""
+    found = by_segment[result.blobs[0]]
+    if not np.isfinite(expected).all():
+        result.problem = "is not finite, which proves nothing"
+    elif found.shape != expected.shape:
+        shapes = ["x".join(map(str, shape)) for shape in (expected.shape, found.shape)]
+        result.problem, result.segment = f"has shape {shapes[0]} in A and {shapes[1]} in B", math.inf
+    else:
+        result.segment, result.worst = _error(expected, found)
 
 
 def _error(expected: Array, found: Array) -> tuple[float, tuple[int, ...]]:

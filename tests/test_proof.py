@@ -280,3 +280,69 @@ def test_an_unknown_layer_that_overwrites_the_input(tmp_path: Path) -> None:
     net = read_net(path)
     fates = {name: Fate((name,)) for name in net.blob_names()}
     assert prove_surgery(net, net.copy(), fates, Options()).answer == "not proven"
+
+
+SSD = """
+name: "ssd"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 5 } } }
+layer { name: "loc" type: "Convolution" bottom: "data" top: "loc"
+        convolution_param { num_output: 8 kernel_size: 3 pad: 1 } }
+layer { name: "loc_perm" type: "Permute" bottom: "loc" top: "loc_perm"
+        permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "loc_flat" type: "Flatten" bottom: "loc_perm" top: "loc_flat" }
+layer { name: "conf" type: "Convolution" bottom: "data" top: "conf"
+        convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }
+layer { name: "conf_perm" type: "Permute" bottom: "conf" top: "conf_perm"
+        permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "conf_flat" type: "Flatten" bottom: "conf_perm" top: "conf_flat" }
+layer { name: "conf_rows" type: "Reshape" bottom: "conf_flat" top: "conf_rows"
+        reshape_param { shape { dim: 0 dim: -1 dim: 3 } } }
+layer { name: "softmax" type: "Softmax" bottom: "conf_rows" top: "softmax" softmax_param { axis: 2 } }
+layer { name: "soft_flat" type: "Flatten" bottom: "softmax" top: "soft_flat" }
+layer { name: "prior" type: "PriorBox" bottom: "loc" bottom: "data" top: "prior"
+        prior_box_param { min_size: 2 max_size: 3 } }
+layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "soft_flat" bottom: "prior"
+        top: "found" detection_output_param { num_classes: 3 keep_top_k: 20 confidence_threshold: 0.2
+        code_type: CENTER_SIZE nms_param { nms_threshold: 0.45 top_k: 50 } } }
+layer { name: "boxes" type: "Slice" bottom: "found" top: "rest" top: "boxes"
+        slice_param { axis: 3 slice_point: 3 } }
+"""
+
+
+def ssd(tmp_path: Path) -> Net:
+    """With two boxes at each place, for which the confidences are equal."""
+    path = tmp_path / "ssd.prototxt"
+    path.write_text(SSD)
+    net, random = read_net(path), np.random.default_rng(5)
+    loc, conf = net.layer("loc"), net.layer("conf")
+    assert loc is not None and conf is not None
+    loc.blobs = [random.normal(0, 5e-3, (8, 3, 3, 3)).astype(np.float32), np.zeros(8, np.float32)]
+    each = random.normal(0, 1e-2, (3, 3, 3, 3))
+    conf.blobs = [np.concatenate([each, each]).astype(np.float32), np.zeros(6, np.float32)]
+    return net
+
+
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("caffe", marks=pytest.mark.caffe)])
+def test_detections_that_change_places_for_a_rounding_are_equal(tmp_path: Path, engine: str) -> None:
+    net, other = ssd(tmp_path), ssd(tmp_path)
+    conf = other.layer("conf")
+    assert conf is not None
+    conf.blobs[1] = np.float32([0, 0, 0, 0, 1e-6, 1e-6])  # the second of two equal boxes is the better now
+    runs = [Engine(engine).run(one, draw_feeds(one, Options(), -128, 128)) for one in (net, other)]
+    assert runs[0]["found"].shape[2] > 10 and np.abs(runs[0]["boxes"] - runs[1]["boxes"]).max() > 0.1
+    verdict = prove_surgery(net, other, kept(net), Options(Engine(engine)))
+    assert verdict.passed, verdict.reasons
+    (found,) = [result for result in verdict.results if result.name == "found"]
+    assert found.segment == 0 and found.end_to_end is None
+
+
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("caffe", marks=pytest.mark.caffe)])
+@pytest.mark.parametrize(("field", "value"), [("top_k", 3), ("nms_threshold", 0.2)])
+def test_other_detections_differ(tmp_path: Path, engine: str, field: str, value: float) -> None:
+    net, other = ssd(tmp_path), ssd(tmp_path)
+    layer = other.layer("found")
+    assert layer is not None
+    setattr(layer.proto.detection_output_param.nms_param, field, value)
+    verdict = prove_surgery(net, other, kept(net), Options(Engine(engine)))
+    first = verdict.first_divergence()
+    assert verdict.answer == "differs" and first is not None and first.name == "found"

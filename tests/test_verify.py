@@ -432,3 +432,39 @@ def test_another_shape_of_as_many_values(same_shapes: bool) -> None:
         same_shapes=same_shapes,
     )
     assert verdict.answer == ("differs" if same_shapes else "equal")
+
+
+# ---- choices -----------------------------------------------------------------------------------
+
+
+def best(x: Array) -> Array:
+    """The two largest means of channels."""
+    return np.sort(x.mean(axis=(2, 3)), axis=1)[:, -2:]
+
+
+@pytest.mark.parametrize(
+    ("function", "answer", "words"),
+    [
+        (best, "equal", ""),
+        (lambda x: best(x)[:, ::-1], "differs", "blob best is the first that differs"),
+        (lambda x: best(x)[:, :1], "differs", "blob best has shape 1x2 in A and 1x1 in B"),
+    ],
+)
+def test_choices_are_judged_by_segment(function: Callable[..., Array], answer: str, words: str) -> None:
+    """A's own two runs, in float32 and float64, chose other numbers of values here, and B end to end too."""
+    net: list[Step] = [*NET, ("best", ["c"], best)]
+    values = chain(net)({})
+    precise = {**values, "best": values["best"][:, :1]}
+    other: list[Step] = [*NET[:2], ("c", ["b"], lambda x: -x + 1e-5), ("best", ["c"], function)]
+    verdict = compare(
+        values,
+        precise,
+        {name: Fate((name,)) for name in values},
+        chain(other),
+        outputs=["best"],
+        choices=["best"],
+    )
+    assert (verdict.answer, verdict.reasons) == (answer, [words] if words else [])
+    result = verdict.results[-1]
+    assert result.end_to_end is None and result.is_output
+    assert result.segment == 0 if answer == "equal" else result.segment is not None and result.segment > 0.1

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.shapes.checks import MOST_ELEMENTS, Shape
+from nnie_prep.shapes.regions import DATA_DEPENDENT
 from nnie_prep.shapes.tops import TOP_SHAPES, top_shapes
 
 
@@ -48,6 +49,15 @@ def walk_shapes(
         if tops is not None:
             known.update(zip(layer.tops, tops, strict=True))
         yield layer, bottoms, tops
+
+
+def data_dependent_blobs(net: Net) -> set[str]:
+    """The blobs whose shapes only a forward pass knows: DetectionOutput's tops, and what is made of them."""
+    found: set[str] = set()
+    for layer in net.layers:
+        if layer.type in DATA_DEPENDENT or not found.isdisjoint(layer.bottoms):
+            found.update(layer.tops)
+    return found
 
 
 def _header_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None) -> dict[str, Shape]:

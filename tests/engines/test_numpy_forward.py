@@ -264,6 +264,20 @@ def test_indices_beyond_the_end(values: list[float]) -> None:
         forward_layer(embed, [index])
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
+        ("PSROIPooling", "psroi_pooling_param { spatial_scale: 1 output_dim: 4 group_size: 1 }"),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_regions_that_are_nowhere(kind: str, text: str, value: float) -> None:
+    regions = np.array([[0, 1, 1, 3, 3], [0, 1, value, 3, 3]], dtype=np.float32)
+    with pytest.raises(UserError, match="a region's values are not finite"):
+        forward_layer(layer(kind, "x r", "y", text), [noise(1, 4, 5, 5), regions])
+
+
 def test_unknown_type_alone() -> None:
     with pytest.raises(UserError, match="not known to the NumPy engine"):
         forward_layer(layer("Unheard", "x", "y"), [noise(1)])

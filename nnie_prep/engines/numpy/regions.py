@@ -63,6 +63,7 @@ def detection_output(layer: Layer, bottoms: list[Array]) -> list[Array]:
 
 def _decode(layer: Layer, priors: Array, offsets: Array) -> Array:
     """Boxes as corners, from the priors' corners and what was predicted (bbox_util.cpp, DecodeBBox)."""
+    corners: Array
     code = layer.proto.detection_output_param.code_type
     if code == PriorBoxParameter.CORNER:
         return priors + offsets
@@ -70,10 +71,11 @@ def _decode(layer: Layer, priors: Array, offsets: Array) -> Array:
     if not (sizes > 0).all():
         raise layer_error(layer, "a prior has no width or no height", "look at the PriorBox layers' clip")
     if code == PriorBoxParameter.CORNER_SIZE:
-        return priors + offsets * np.concatenate([sizes, sizes], axis=-1)
+        corners = priors + offsets * np.concatenate([sizes, sizes], axis=-1)
+        return corners
     centres = (priors[..., :2] + priors[..., 2:]) / 2 + offsets[..., :2] * sizes
     half = np.exp(offsets[..., 2:]) * sizes / 2
-    corners: Array = np.concatenate([centres - half, centres + half], axis=-1)
+    corners = np.concatenate([centres - half, centres + half], axis=-1)
     return corners
 
 
