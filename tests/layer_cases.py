@@ -112,10 +112,13 @@ def depthwise(r: Random) -> Case:
     text, size = window(r)
     channels = r.choice([1, 2, 4, 9])
     outputs = channels * r.choice([1, 1, 2, 3])
-    return Case(
-        f"convolution_param {{ num_output: {outputs} {text} bias_term: {r.choice(['true', 'false'])} }}",
-        (picture(r, *size, channels=channels),),
-    )
+    text += f" num_output: {outputs} bias_term: {r.choice(['true', 'false'])}"
+    bottom = picture(r, *size, channels=channels)
+    if r.random() < 0.15:
+        bottom = (2, *bottom)
+        text += f" axis: {r.choice([2, -3])}"
+    count = 2 if r.random() < 0.1 else 1
+    return Case(f"convolution_param {{ {text} }}", (bottom,) * count, tops=count)
 
 
 def im2col(r: Random) -> Case:
@@ -284,7 +287,7 @@ def normalize(r: Random) -> Case:
     text = f"across_spatial: {r.choice(['true', 'false'])} channel_shared: {r.choice(['true', 'false'])}"
     if r.random() < 0.5:
         text += f" eps: {r.choice([1e-6, 0.1])}"
-    return Case(f"norm_param {{ {text} }}", (picture(r),))
+    return Case(f"norm_param {{ {text} }}", (any_shape(r, 2, 4),))
 
 
 def softmax(r: Random) -> Case:
