@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from zlib import error as ZlibError
 import numpy as np
 
 from nnie_prep.blob_map import BlobMap, Fate
-from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
@@ -49,19 +47,10 @@ class Engine:
             return numpy_engine.forward(net, feeds, wanted, forced)
         from nnie_prep.engines import caffe_engine
 
-        try:
-            python = caffe_engine.find_caffe_python(self.caffe_python)
-            with tempfile.TemporaryDirectory(prefix="nnie_prep-") as folder:
-                prototxt, caffemodel = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
-                prototxt.write_text(format_prototxt(net), encoding="utf-8")
-                with caffemodel.open("wb") as file:
-                    write_caffemodel(net, file)
-                return dict(caffe_engine.forward(python, prototxt, caffemodel, dict(feeds), wanted, forced))
-        except OSError as error:
-            where = error.filename or tempfile.gettempdir()
-            raise UserError(
-                f"cannot be written: {error.strerror}", str(where), "set TMPDIR to a folder with room"
-            ) from None
+        python = caffe_engine.find_caffe_python(self.caffe_python)
+        with caffe_engine.temporary_folder() as folder:
+            pair = caffe_engine.write_pair(net, folder)
+            return dict(caffe_engine.forward(python, *pair, dict(feeds), wanted, forced))
 
 
 @dataclass(frozen=True)

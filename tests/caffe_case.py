@@ -1,5 +1,8 @@
 """Nets of a few layers for real Caffe, and what their results are measured with."""
 
+import subprocess
+import sys
+
 import numpy as np
 from google.protobuf import text_format
 
@@ -44,6 +47,16 @@ def caffemodel(prototxt, weights):
             blob.shape.dim.extend(array.shape)
             blob.data.extend(np.ravel(array).tolist())
     return net.SerializeToString()
+
+
+def save_hdf5(prototxt, caffemodel, target):
+    """What Caffe's Net.save_hdf5 makes of a pair that it can run."""
+    program = "import caffe, sys; net = caffe.Net(sys.argv[1], caffe.TEST); net.copy_from(sys.argv[2]); "
+    program += "net.save_hdf5(sys.argv[3])"
+    command = [sys.executable, "-c", program, *map(str, (prototxt, caffemodel, target))]
+    subprocess.run(command, check=True, capture_output=True)
+    assert target.read_bytes().startswith(b"\x89HDF")
+    return target
 
 
 def normal(rng, *shape):

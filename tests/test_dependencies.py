@@ -19,7 +19,7 @@ LEVELS = (
     {"blob_map", "caffe_io", "description", "names", "params", "shapes", "weights"},
     {"passes", "darknet", "detection", "diff", "edit", "engines", "nnie", "show"},
     {"verify"},
-    {"proof", "quantization"},
+    {"caffe_weights", "proof", "quantization"},
     {"cli"},
     {"__main__"},
 )

@@ -8,6 +8,7 @@ wire.py        protobuf's wire format, as far as that walk needs it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from nnie_prep.shapes import Shape, blob_shapes, walk_shapes
 from nnie_prep.shapes.weights import CONVOLUTION_TYPES
 
 __all__ = [
+    "WeightsReader",
     "format_prototxt",
     "load_weights",
     "read_caffemodel",
@@ -29,13 +31,22 @@ __all__ = [
     "write_caffemodel",
 ]
 
+WeightsReader = Callable[[Net, Path], list[StoredLayer]]
+
 # How many axes the weights have where the bottoms are not known; those of a bias are always one. Types that
 # came after the legacy shapes are left out.
 _AXES = dict.fromkeys(CONVOLUTION_TYPES, 4) | {"InnerProduct": 2, "Embed": 2, "PReLU": 1}
 
 
-def read_net(prototxt: Path, caffemodel: Path | None = None, warnings: list[str] | None = None) -> Net:
+def read_net(
+    prototxt: Path,
+    caffemodel: Path | None = None,
+    warnings: list[str] | None = None,
+    read_weights: WeightsReader | None = None,
+) -> Net:
     """The net of a prototxt, with the weights of a caffemodel if one is given.
+
+    `read_weights` gets the net and the caffemodel and reads it in the place of `read_caffemodel`.
 
     Raises UserError where either file is not what it should be, or where they do not belong
     together. What is odd but harmless is appended to `warnings`.
@@ -49,7 +60,8 @@ def read_net(prototxt: Path, caffemodel: Path | None = None, warnings: list[str]
                 why,
                 hint="write the pair anew, or remove the prototxt's `# output:` lines if it is on purpose",
             )
-        found = load_weights(net, read_caffemodel(caffemodel), str(caffemodel))
+        stored = read_weights(net, caffemodel) if read_weights else read_caffemodel(caffemodel)
+        found = load_weights(net, stored, str(caffemodel))
         if warnings is not None:
             warnings += found
     return net

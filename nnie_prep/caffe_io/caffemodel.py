@@ -28,6 +28,7 @@ _LAYER_BLOBS = 7
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8  # BlobProto
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _FLOAT = np.dtype("<f4")
 _PIECE = 1 << 18  # floats
 
@@ -58,14 +59,17 @@ class StoredLayer:
 
 def read_caffemodel(path: Path) -> list[StoredLayer]:
     """All layers of the file, in its order. Raises UserError where it is none, or is cut short."""
-    stat_of_input(path)
+    if is_hdf5(path):
+        raise UserError(
+            "is an HDF5 file, which Caffe itself has to read",
+            str(path),
+            "add --weights-engine pycaffe, with a Caffe built with HDF5",
+        )
     try:
         file = path.open("rb")
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
     size = wire.file_size(file)
-    file.seek(0)
-    _refuse_other_formats(path, file.read(64), size)
     layers: list[StoredLayer] = []
     try:
         for part in wire.fields(file, 0, size):
@@ -82,16 +86,24 @@ def read_caffemodel(path: Path) -> list[StoredLayer]:
     return layers
 
 
+def is_hdf5(path: Path) -> bool:
+    """Whether the file is in HDF5 format. UserError if it cannot be read, or holds no weights at all."""
+    stat_of_input(path)
+    try:
+        with path.open("rb") as file:
+            size = wire.file_size(file)
+            file.seek(0)
+            head = file.read(64)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
+    _refuse_other_formats(path, head, size)
+    return head.startswith(_HDF5)
+
+
 def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
-    """Names the formats that are commonly mistaken for a caffemodel."""
+    """Names what is commonly mistaken for weights."""
     if size == 0:
         raise UserError("is empty", str(path), "obtain the file again")
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise UserError(
-            "is an HDF5 file, and this reads caffemodels in protobuf format",
-            str(path),
-            "save it from Caffe with Net.save('model.caffemodel')",
-        )
     if head.startswith(b"version https://git-lfs"):
         raise UserError("is a pointer of Git LFS, not the file itself", str(path), "run git lfs pull")
     words = head.lstrip()
@@ -149,11 +161,7 @@ def _read_blob(file: BinaryIO, part: wire.Field) -> StoredBlob:
     size = packed[0].end - packed[0].begin
     if size % 4:
         raise wire.WireError(f"byte {packed[0].start}: {size} bytes are no whole number of floats")
-    count, begin = size // 4, packed[0].begin
-    values = DeferredBlob(
-        (count,), lambda: read_floats(file, begin, count), lambda: read_in_pieces(file, begin, count)
-    )
-    return StoredBlob(values, shape, is_legacy)
+    return StoredBlob(stored_floats(file, packed[0].begin, size // 4), shape, is_legacy)
 
 
 def _parse_blob(data: bytes) -> StoredBlob:
@@ -163,6 +171,13 @@ def _parse_blob(data: bytes) -> StoredBlob:
     if any(proto.HasField(name) for name in _LEGACY.values()):
         return StoredBlob(values, (proto.num, proto.channels, proto.height, proto.width), True)
     return StoredBlob(values, tuple(proto.shape.dim), False)
+
+
+def stored_floats(file: BinaryIO, begin: int, count: int) -> DeferredBlob:
+    """`count` little-endian floats from byte `begin` of an open file, read whenever they are asked for."""
+    return DeferredBlob(
+        (count,), lambda: read_floats(file, begin, count), lambda: read_in_pieces(file, begin, count)
+    )
 
 
 def read_floats(file: BinaryIO, begin: int, count: int) -> Array:

@@ -92,6 +92,15 @@ def add_writing(parser: Parser, default_stem: str) -> None:
     parser.add_argument("--no-verify", action="store_true", help="write the result without proving it")
 
 
+def add_save_with(parser: Parser) -> None:
+    parser.add_argument(
+        "--save-with",
+        choices=("protobuf", "pycaffe"),
+        default="protobuf",
+        help="what writes the caffemodel: our own writer (default), or Caffe's Net.save; the same weights",
+    )
+
+
 def add_change(parser: Parser, default_stem: str) -> None:
     """What all commands that change a Caffe net have in common."""
     add_writing(parser, default_stem)
@@ -99,6 +108,7 @@ def add_change(parser: Parser, default_stem: str) -> None:
         "--skip", action="append", default=[], metavar="PASS", help="leave out a pass; see `passes`"
     )
     parser.add_argument("--strict", action="store_true", help="take warnings for errors")
+    add_save_with(parser)
     add_proof(parser)
     add_output(parser)
 
@@ -135,8 +145,22 @@ def add_engine(parser: Parser) -> None:
     parser.add_argument(
         "--engine", choices=("numpy", "caffe"), default="numpy", help="what runs the nets (default: numpy)"
     )
+    add_caffe_python(parser)
+
+
+def add_caffe_python(parser: Parser) -> None:
     parser.add_argument(
         "--caffe-python", metavar="PATH", help="a Python that can `import caffe` (default: this one)"
+    )
+
+
+def add_weights_engine(parser: Parser) -> None:
+    """For the commands that read a caffemodel; they take --caffe-python as well."""
+    parser.add_argument(
+        "--weights-engine",
+        choices=("protobuf", "pycaffe"),
+        default="protobuf",
+        help="what reads the weights: our own reader (default), or Caffe, which reads HDF5 too",
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from nnie_prep import passes
 from nnie_prep.cli.job import Job, change, darknet_options
 from nnie_prep.cli.report import count_text
+from nnie_prep.cli.weights import has_weights, named_after
 from nnie_prep.errors import UserError
 from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
@@ -27,7 +28,7 @@ def prepare(options: Namespace) -> int:
             f"{count_text(len(options.inputs), 'file')} given",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
         )
-    kinds = {path.suffix.lower(): path for path in options.inputs}
+    kinds = {".caffemodel" if has_weights(path) else path.suffix.lower(): path for path in options.inputs}
     if kinds.keys() == {".cfg", ".weights"}:
         inputs, is_darknet = [kinds[".cfg"], kinds[".weights"]], True
     elif kinds.keys() == {".prototxt", ".caffemodel"}:
@@ -36,6 +37,12 @@ def prepare(options: Namespace) -> int:
         raise UserError(
             f"cannot tell what {' and '.join(path.name for path in options.inputs)} are",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
+        )
+    if is_darknet and options.weights_engine != "protobuf":
+        raise UserError(
+            f"--weights-engine {options.weights_engine} reads Caffe models, and this is a Darknet network",
+            str(inputs[1]),
+            "leave it out",
         )
     if not is_darknet and (odd := darknet_options(options)):
         raise UserError(
@@ -95,7 +102,8 @@ def _surgery(
     inputs = [options.prototxt, options.caffemodel]
     if options.output is not None:
         prototxt, caffemodel = _named(options.output)
-    for_input = [_beside(path, suffix + path.suffix) for path in inputs]
+    names = (options.prototxt, named_after(options.caffemodel))
+    for_input = [_beside(path, suffix + path.suffix) for path in names]
     return change(Job(options, inputs, chosen, prototxt or for_input[0], caffemodel or for_input[1]))
 
 

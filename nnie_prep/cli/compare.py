@@ -9,6 +9,7 @@ from nnie_prep.blob_map import Fate
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.judges import proof_options
 from nnie_prep.cli.report import Progress, verdict_json, verdict_text
+from nnie_prep.cli.weights import reader_of
 from nnie_prep.errors import UserError
 from nnie_prep.proof import prove_surgery
 
@@ -18,8 +19,9 @@ def verify(options: Namespace) -> int:
 
     No pass says here what became of the first net's other blobs; they are named as not compared.
     """
-    a = read_net(options.a_prototxt, options.a_caffemodel)
-    b = read_net(options.b_prototxt, options.b_caffemodel)
+    read_weights = reader_of(options)
+    a = read_net(options.a_prototxt, options.a_caffemodel, read_weights=read_weights)
+    b = read_net(options.b_prototxt, options.b_caffemodel, read_weights=read_weights)
     theirs = set(b.blob_names())
     common = [name for name in a.blob_names() if name in theirs]
     if not common:

@@ -13,6 +13,7 @@ from typing import Any
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, count_text, size_text, table
+from nnie_prep.cli.weights import reader_of
 from nnie_prep.detection import Detection, detect
 from nnie_prep.detection.drawing import draw
 from nnie_prep.detection.heads import Description, read_description
@@ -55,7 +56,8 @@ def detect_on_picture(options: Namespace) -> int:
         names = _names(options.names, description)
         picture = read_picture(options.picture)
         progress("reading")
-        net = without_training(read_net(options.prototxt, options.caffemodel))
+        net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+        net = without_training(net)
         _check_blobs(net, description)
         source, (channels, height, width) = _input(net)
         letterbox = description.letterbox if options.letterbox is None else options.letterbox

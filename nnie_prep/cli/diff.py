@@ -13,6 +13,7 @@ from typing import Any
 from nnie_prep import diff as nets
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import Progress, count_text, shape_text, table
+from nnie_prep.cli.weights import has_weights, reader_of
 from nnie_prep.diff import BlobChange, Difference, ValueChange
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
@@ -25,7 +26,8 @@ def diff(options: Namespace) -> int:
     pairs = _pairs(options.files)
     warnings: list[str] = []
     with_weights = [len(pair) == 2 for pair in pairs]
-    a, b = (read_net(pair[0], pair[1] if len(pair) == 2 else None, warnings) for pair in pairs)
+    read_weights = reader_of(options)
+    a, b = (read_net(pair[0], pair[1] if len(pair) == 2 else None, warnings, read_weights) for pair in pairs)
     with Progress(not options.quiet and not options.json) as progress:
         found = nets.diff(a, b, weights=all(with_weights), progress=progress)
     if options.json:
@@ -43,7 +45,7 @@ def _pairs(files: Sequence[Path]) -> list[tuple[Path, ...]]:
         return [(files[0], files[1]), (files[2], files[3])]
     pairs: list[tuple[Path, ...]] = []
     for path in files:
-        if path.suffix.lower() != ".caffemodel":
+        if not has_weights(path):
             pairs.append((path,))
         elif pairs and len(pairs[-1]) == 1:
             pairs[-1] += (path,)

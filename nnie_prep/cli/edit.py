@@ -25,6 +25,7 @@ from nnie_prep.cli.report import (
     verdict_json,
     verdict_text,
 )
+from nnie_prep.cli.weights import named_after, reader_of, save_with_caffe
 from nnie_prep.description import as_text, made_by
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
@@ -68,7 +69,7 @@ def edit(options: Namespace) -> int:
     ):
         progress("reading")
         warnings: list[str] = []
-        before = read_net(options.prototxt, options.caffemodel, warnings)
+        before = read_net(options.prototxt, options.caffemodel, warnings, reader_of(options))
         after, blob_map = before.copy(), BlobMap(before.blob_names())
         outcome = _Outcome(before, after, blob_map, targets, warnings=warnings)
         for name, values in _joined(options.edits):
@@ -97,7 +98,8 @@ def _targets(options: Namespace) -> list[Path]:
         for path in inputs:
             if path.name in ("", ".."):
                 raise UserError("is a folder", str(path), "give a file")
-        prototxt, *weights = [path.with_name(f"{path.stem}_edited{path.suffix}") for path in inputs]
+        names = [named_after(path) for path in inputs]
+        prototxt, *weights = [path.with_name(f"{path.stem}_edited{path.suffix}") for path in names]
         return [*weights, prototxt.with_suffix(".json"), prototxt]
     stem = options.output
     for suffix in (".prototxt", ".caffemodel", ".json"):
@@ -170,9 +172,14 @@ def _write(options: Namespace, out: Outputs, outcome: _Outcome, progress: Progre
     net = outcome.after
     for path in weights:
         with out.open(path) as file:
-            write_caffemodel(net, file, lambda done, count: progress(f"writing layer {done} of {count}"))
+            if options.save_with == "pycaffe":
+                progress("having Caffe write the weights")
+                save_with_caffe(options, net, file)
+            else:
+                write_caffemodel(net, file, lambda done, count: progress(f"writing layer {done} of {count}"))
     command = f"nnie_prep {__version__} edit"
     influences = [f"--{name} {value}" for name, value in options.edits]
+    influences += [f"--save-with {options.save_with}"] if options.save_with != "protobuf" else []
     document = edits.describe(options.prototxt, outcome.blob_map, net)
     with out.open(about) as file:
         file.write(as_text(made_by(out.made(command, influences)) | document).encode())

@@ -13,6 +13,7 @@ import numpy as np
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, shape_text, table
+from nnie_prep.cli.weights import reader_of
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array
 from nnie_prep.outputs import Outputs
@@ -24,7 +25,8 @@ def run(options: Namespace) -> int:
     """Saves the net's outputs, or all its blobs, as arrays of an .npz under the blobs' names."""
     inputs = [options.prototxt, options.caffemodel, options.input]
     with Outputs([options.output], [], inputs, force=options.force) as out:
-        net = without_training(read_net(options.prototxt, options.caffemodel))
+        net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+        net = without_training(net)
         shapes = infer_shapes(net)
         feeds = read_feeds(options.input, {name: shapes[name] for name in net.inputs()})
         names = net.outputs() if options.blobs == "outputs" else net.blob_names()

@@ -15,6 +15,7 @@ from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.job_report import report
 from nnie_prep.cli.judges import check_judge, judge_of, proof_options
 from nnie_prep.cli.report import Progress
+from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import as_text, describe_surgery, made_by
 from nnie_prep.errors import UserError
@@ -145,7 +146,7 @@ def _read(job: Job) -> tuple[Outcome, Conversion | None]:
         ]
         return Outcome(conversion.net, conversion.net.copy(), told, conversion.floats, inexact), conversion
     warnings: list[str] = []
-    net = read_net(job.inputs[0], job.inputs[1], warnings)
+    net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options))
     return Outcome(net, net.copy(), warnings), None
 
 
@@ -155,7 +156,11 @@ def _write(
     """Writes the three temporary files, weights first: each vouches for those before it."""
     net = outcome.after
     with out.open(job.caffemodel) as file:
-        write_caffemodel(net, file, lambda done, count: progress(f"writing layer {done} of {count}"))
+        if job.options.save_with == "pycaffe":
+            progress("having Caffe write the weights")
+            save_with_caffe(job.options, net, file)
+        else:
+            write_caffemodel(net, file, lambda done, count: progress(f"writing layer {done} of {count}"))
     command = f"nnie_prep {__version__} {job.options.command}"
     made = out.made(command, _influences(job.options))
     with out.open(job.json) as file:
@@ -174,6 +179,7 @@ def _influences(options: Namespace) -> tuple[str, ...]:
     found += [option for option in darknet_options(options) if not option.startswith(_OF_THE_JUDGE)]
     found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
     found += ["--engine-caffe"] if getattr(options, "engine_caffe", False) else []
+    found += [f"--save-with {options.save_with}"] if options.save_with != "protobuf" else []
     return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])
 
 

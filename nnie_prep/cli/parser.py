@@ -11,6 +11,7 @@ from nnie_prep import __version__
 from nnie_prep.cli.arguments import (
     Parser,
     add_bn_form,
+    add_caffe_python,
     add_change,
     add_darknet,
     add_engine,
@@ -20,6 +21,8 @@ from nnie_prep.cli.arguments import (
     add_pair,
     add_pictures,
     add_proof,
+    add_save_with,
+    add_weights_engine,
     add_writing,
     number,
 )
@@ -69,6 +72,7 @@ def _prepare(commands: Any) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="x.cfg x.weights, or x.prototxt x.caffemodel"
     )
+    add_weights_engine(parser)
     add_darknet(parser)
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
@@ -102,6 +106,7 @@ def _merge_bn(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, metavar="CAFFEMODEL", help="the same as the second argument")
     parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
     parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
+    add_weights_engine(parser)
     add_change(parser, "each input's own name with _inference behind it")
 
 
@@ -117,6 +122,7 @@ def _add_bias(commands: Any) -> None:
     parser.add_argument(
         "--engine-caffe", action="store_true", help="also write engine: CAFFE into the 1x1 convolutions"
     )
+    add_weights_engine(parser)
     add_change(parser, "each input's own name with _bias behind it")
 
 
@@ -129,6 +135,7 @@ def _strip(commands: Any) -> None:
         "train_val.prototxt model.caffemodel",
     )
     add_pair(parser)
+    add_weights_engine(parser)
     add_change(parser, "each input's own name with _stripped behind it")
 
 
@@ -160,6 +167,7 @@ def _verify(commands: Any) -> None:
     for name, what in (("a", "the reference"), ("b", "the net that is judged")):
         parser.add_argument(f"{name}_prototxt", type=Path, metavar=f"{name.upper()}.prototxt", help=what)
         parser.add_argument(f"{name}_caffemodel", type=Path, metavar=f"{name.upper()}.caffemodel")
+    add_weights_engine(parser)
     add_proof(parser)
     add_output(parser)
 
@@ -179,6 +187,7 @@ def _run(commands: Any) -> None:
         "--blobs", choices=("outputs", "all"), default="outputs", help="which blobs (default: outputs)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    add_weights_engine(parser)
     add_engine(parser)
     add_output(parser)
 
@@ -226,6 +235,7 @@ def _detect(commands: Any) -> None:
     )
     parser.add_argument("--tree", type=Path, metavar="FILE", help="the tree of classes of a yolo9000")
     parser.add_argument("--font", type=Path, metavar="FILE", help="a TrueType font for the labels")
+    add_weights_engine(parser)
     add_engine(parser)
     add_output(parser)
 
@@ -254,6 +264,8 @@ def _show(commands: Any) -> None:
     )
     parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
     parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
+    add_weights_engine(parser)
+    add_caffe_python(parser)
     add_output(parser)
 
 
@@ -272,6 +284,8 @@ def _diff(commands: Any) -> None:
         metavar="FILE",
         help="A.prototxt [A.caffemodel] B.prototxt [B.caffemodel]; weights are compared where both have them",
     )
+    add_weights_engine(parser)
+    add_caffe_python(parser)
     add_output(parser)
 
 
@@ -305,6 +319,8 @@ def _edit(commands: Any) -> None:
             help=what,
         )
     add_writing(parser, "each input's own name with _edited behind it")
+    add_weights_engine(parser)
+    add_save_with(parser)
     add_proof(parser)
     add_output(parser)
 

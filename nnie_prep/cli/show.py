@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import count_text, shape_text, size_text, table
+from nnie_prep.cli.weights import reader_of
 from nnie_prep.passes import PASSES
 from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, totals
 
 
 def show(options: Namespace) -> int:
     """Prints a row per layer, and totals."""
-    net = read_net(options.prototxt, options.caffemodel)
+    net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
     rows = layer_figures(net)
     parameters, operations = totals(rows)
     if options.json:

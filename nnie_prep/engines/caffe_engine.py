@@ -1,4 +1,4 @@
-"""Runs nets in real Caffe, through caffe_worker.py in a child process.
+"""Runs nets in real Caffe, and has it read and write weights, through caffe_worker.py in a child process.
 
 Caffe ends its process where it does not like a net, and it may be installed under another Python
 than ours, 2.7 included: hence the child. Caffe's own message becomes a UserError.
@@ -12,13 +12,15 @@ Nothing is set here, as one thread for everybody would make big nets take twice 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnie_prep.caffe_io import format_prototxt, write_caffemodel
+from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, stored_floats
 from nnie_prep.errors import UserError
+from nnie_prep.net import Net
 
 Array = NDArray[np.float32]
 
 ENVIRONMENT_VARIABLE = "NNIE_PREP_CAFFE_PYTHON"
 INSTALL = f"run `make caffe`, or name a Python that has Caffe with --caffe-python or {ENVIRONMENT_VARIABLE}"
 WORKER = Path(__file__).with_name("caffe_worker.py")
+_NO_ROOM = 3  # as in the worker
+_ROOM = "set TMPDIR to a folder with room"
+_TRY_IMPORT = "see whether that Caffe runs the net without nnie_prep"
 
 
 @dataclass(frozen=True)
@@ -65,15 +73,15 @@ def find_caffe_python(option: str | None) -> str:
 
 def caffe_info(python: str) -> CaffeInfo:
     """Which Caffe the Python imports; UserError if none."""
-    with tempfile.TemporaryDirectory(prefix="nnie_prep_caffe_") as folder:
-        result = _run_worker(python, {"command": "info"}, Path(folder), where="")
+    with temporary_folder() as folder:
+        result = _run_worker(python, {"command": "info"}, folder, where="")
     return CaffeInfo(result["version"], result["path"], tuple(result["layer_types"]))
 
 
 def caffe_descriptor(python: str) -> bytes:
     """The serialized FileDescriptorProto of the schema that this Caffe was built with."""
-    with tempfile.TemporaryDirectory(prefix="nnie_prep_caffe_") as folder:
-        result = _run_worker(python, {"command": "descriptor"}, Path(folder), where="")
+    with temporary_folder() as folder:
+        result = _run_worker(python, {"command": "descriptor"}, folder, where="")
         return Path(folder, result["descriptor"]).read_bytes()
 
 
@@ -103,8 +111,7 @@ def forward(
     for path in (prototxt, caffemodel):
         if path is not None:
             _check_readable(path)
-    with tempfile.TemporaryDirectory(prefix="nnie_prep_caffe_") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         request = {
             "command": "forward",
             "prototxt": str(prototxt),
@@ -115,6 +122,69 @@ def forward(
         }
         result = _run_worker(python, request, folder, str(prototxt))
         return {blob: np.load(folder / file) for blob, file in result["blobs"].items()}
+
+
+def read_weights(
+    python: str, prototxt: Path, caffemodel: Path, where: str, hint: str = ""
+) -> list[StoredLayer]:
+    """The layers that Caffe's Net.copy_from gives weights, in the net's order.
+
+    Whatever Caffe can load: HDF5 too, and its own older formats. A layer that the file does not have
+    is not in the list. The floats lie in one temporary file, which has no name any more and goes
+    with the last blob; each blob is read from there when it is asked for.
+
+    Args:
+        python: a Python that has `import caffe`.
+        prototxt: the net, with all layers whose weights are wanted.
+        caffemodel: what to load.
+        where: what messages name.
+        hint: what may help where Caffe stops.
+
+    Raises UserError where Caffe stops: it does not know a layer, or the weights have other shapes.
+    """
+    request = {"command": "weights", "prototxt": str(prototxt), "caffemodel": str(caffemodel)}
+    with temporary_folder() as folder:
+        result = _run_worker(python, request, folder, where, hint)
+        file = Path(folder, result["weights"]).open("rb")  # noqa: SIM115 - the blobs read it as they need it
+    layers: list[StoredLayer] = []
+    begin = 0
+    for layer_name, shapes in result["layers"]:
+        layers.append(StoredLayer(layer_name))
+        for shape in map(tuple, shapes):
+            size = math.prod(shape)
+            legacy = len(shape) == 4  # Caffe before 2015 gives every blob four extents
+            layers[-1].blobs.append(StoredBlob(stored_floats(file, begin, size), shape, legacy))
+            begin += 4 * size
+    return layers
+
+
+def save_weights(python: str, prototxt: Path, caffemodel: Path, folder: Path, where: str) -> Path:
+    """Has Caffe load the pair and write it with Net.save, to the file in the folder that is returned.
+
+    Raises UserError where Caffe stops.
+    """
+    request = {"command": "save", "prototxt": str(prototxt), "caffemodel": str(caffemodel)}
+    return folder / str(_run_worker(python, request, folder, where)["caffemodel"])
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for the time being. What cannot be written to it is a UserError."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="nnie_prep-") as name:
+            yield Path(name)
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        raise UserError(f"cannot be written: {error.strerror}", str(where), _ROOM) from None
+
+
+def write_pair(net: Net, folder: Path) -> tuple[Path, Path]:
+    """The net's prototxt and caffemodel, written into the folder."""
+    prototxt, caffemodel = folder / "net.prototxt", folder / "net.caffemodel"
+    prototxt.write_text(format_prototxt(net), encoding="utf-8")
+    with caffemodel.open("wb") as file:
+        write_caffemodel(net, file)
+    return prototxt, caffemodel
 
 
 def _check_readable(path: Path) -> None:
@@ -134,7 +204,9 @@ def _save_arrays(arrays: Mapping[str, Array], folder: Path, prefix: str) -> dict
     return files
 
 
-def _run_worker(python: str, request: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+def _run_worker(
+    python: str, request: dict[str, Any], folder: Path, where: str, hint: str = ""
+) -> dict[str, Any]:
     """Runs the worker on the request, with its files in the folder, and returns its result."""
     request_file = folder / "request.json"
     request_file.write_text(json.dumps(request), encoding="utf-8")
@@ -150,13 +222,8 @@ def _run_worker(python: str, request: dict[str, Any], folder: Path, where: str) 
         )
     except OSError as error:
         raise UserError(f"{python} cannot be run: {error.strerror}", where, INSTALL) from error
-    if child.returncode == -signal.SIGKILL:
-        raise UserError(f"{python} was killed, for want of memory perhaps", where, "use a smaller input")
     if child.returncode:
-        said = caffe_message(child.stderr)
-        if not said:
-            raise RuntimeError(f"{WORKER.name} under {python} ended with {child.returncode}:\n{child.stderr}")
-        raise UserError(f"Caffe stopped: {said}", where, f"this is the Caffe of {python}")
+        raise _why_ended(python, child, where, hint)
     answer = folder / "result.json"
     if not answer.exists():
         raise UserError(f"{python} is no Python: it ran nothing", where, INSTALL)
@@ -167,6 +234,24 @@ def _run_worker(python: str, request: dict[str, Any], folder: Path, where: str) 
     if "error" in result:
         raise UserError(result["error"], where)
     return result
+
+
+def _why_ended(
+    python: str, child: subprocess.CompletedProcess[str], where: str, hint: str
+) -> UserError | RuntimeError:
+    """What a worker that did not end by itself is to be reported as."""
+    lines = child.stderr.strip().splitlines()
+    if said := caffe_message(child.stderr):
+        return UserError(f"Caffe stopped: {said}", where, hint or f"this is the Caffe of {python}")
+    if child.returncode == _NO_ROOM:
+        return UserError(f"cannot be written: {lines[-1]}", tempfile.gettempdir(), _ROOM)
+    if child.returncode == -signal.SIGKILL:
+        return UserError(f"{python} was killed, for want of memory perhaps", where, "use a smaller input")
+    if child.returncode < 0:
+        last = f" ({lines[-1]})" if lines else ""
+        name = signal.Signals(-child.returncode).name
+        return UserError(f"{python} was ended by {name} while Caffe ran{last}", where, hint or _TRY_IMPORT)
+    return RuntimeError(f"{WORKER.name} under {python} ended with {child.returncode}:\n{child.stderr}")
 
 
 def caffe_message(stderr: str) -> str:

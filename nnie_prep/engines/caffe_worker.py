@@ -14,17 +14,25 @@ REQUEST.json, by its "command":
     forward     "prototxt", "caffemodel" (null: the fillers' values), "feeds" and "forced"
                 ({blob: .npy file}), "wanted" (blob names, null: all)
                 -> {"blobs": {name: .npy file}}, the value of each blob after its last writer
+    weights     "prototxt", "caffemodel"
+                -> {"layers": [[name, [shape, ..]], ..], "weights": file}: the layers that got weights from
+                the file, each with its blobs' shapes; all floats, little-endian, one after another
+    save        "prototxt", "caffemodel" -> {"caffemodel": file}, what Net.save makes of the pair
 
 Files are named by paths in the request, and below RESULT_DIR in the result.
 """
 
 # What the linter calls old here is what Python 2.7 has.
-# ruff: noqa: UP020, UP031, PTH100, PTH118, PTH120, PTH123, SIM112
+# ruff: noqa: B905, UP020, UP024, UP031, PTH100, PTH118, PTH120, PTH123, SIM112
 
 import io
 import json
 import os
 import sys
+
+# A quiet NaN with a mark in it. No file holds a blob of these, so what is still full of it was not loaded.
+UNTOUCHED = 0x7FC5A17E
+NO_ROOM = 3  # exit code: a file could not be written, and the last line on stderr says why
 
 # Python puts a script's own folder first in the path, and a package `numpy` lies in this one.
 own_folder = os.path.dirname(os.path.abspath(__file__))
@@ -53,8 +61,8 @@ def native(text):
     return text if isinstance(text, str) else text.encode("utf-8")
 
 
-def info():
-    # type: () -> dict
+def info(request, result_dir):
+    # type: (dict, str) -> dict
     return {
         "version": getattr(caffe, "__version__", ""),
         "path": os.path.dirname(os.path.abspath(caffe.__file__)),
@@ -62,8 +70,8 @@ def info():
     }
 
 
-def descriptor(result_dir):
-    # type: (str) -> dict
+def descriptor(request, result_dir):
+    # type: (dict, str) -> dict
     from caffe.proto import caffe_pb2
 
     with open(os.path.join(result_dir, "descriptor.bin"), "wb") as file:
@@ -188,20 +196,68 @@ def forward(request, result_dir):
     return {"blobs": files}
 
 
+def layers_by_name(net):
+    # type: (object) -> list
+    """Each name with its layer; where a name is given twice, the first is the one that Caffe loads."""
+    found = []
+    seen = set()
+    for name, layer in zip(net._layer_names, net.layers):
+        if name not in seen:
+            found.append((name, layer))
+        seen.add(name)
+    return found
+
+
+def loaded(blob):
+    # type: (object) -> bool
+    """Whether the blob's values are others than those that `weights` marked it with."""
+    return bool((blob.data.view(np.uint32) != UNTOUCHED).any())
+
+
+def weights(request, result_dir):
+    # type: (dict, str) -> dict
+    """What copy_from puts into the net, and nothing else: a filler's values are not weights."""
+    caffe.set_mode_cpu()
+    net = caffe.Net(native(request["prototxt"]), caffe.TEST)
+    for layer in net.layers:
+        for blob in layer.blobs:
+            blob.data.view(np.uint32)[...] = UNTOUCHED
+    net.copy_from(native(request["caffemodel"]))
+    layers = []
+    with open(os.path.join(result_dir, "weights.bin"), "wb") as file:
+        for name, layer in layers_by_name(net):
+            blobs = list(layer.blobs)
+            if blobs and all(loaded(blob) for blob in blobs):
+                layers.append([name, [list(blob.data.shape) for blob in blobs]])
+                for blob in blobs:
+                    file.write(np.ascontiguousarray(blob.data, "<f4").data)
+    return {"layers": layers, "weights": "weights.bin"}
+
+
+def save(request, result_dir):
+    # type: (dict, str) -> dict
+    caffe.set_mode_cpu()
+    net = caffe.Net(native(request["prototxt"]), caffe.TEST)
+    net.copy_from(native(request["caffemodel"]))
+    net.save(native(os.path.join(result_dir, "saved.caffemodel")))
+    return {"caffemodel": "saved.caffemodel"}
+
+
+COMMANDS = {
+    "info": info,
+    "descriptor": descriptor,
+    "forward": forward,
+    "weights": weights,
+    "save": save,
+}
+
+
 def main(request_file, result_dir):
     # type: (str, str) -> None
     with io.open(request_file, encoding="utf-8") as file:
         request = json.load(file)
     try:
-        if missing:
-            result = {"missing": missing}
-        elif request["command"] == "info":
-            result = info()
-        elif request["command"] == "descriptor":
-            result = descriptor(result_dir)
-        else:
-            assert request["command"] == "forward", request["command"]
-            result = forward(request, result_dir)
+        result = {"missing": missing} if missing else COMMANDS[request["command"]](request, result_dir)
     except RequestError as error:
         result = {"error": str(error)}
     with open(os.path.join(result_dir, "result.json"), "w") as file:
@@ -209,4 +265,8 @@ def main(request_file, result_dir):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    try:
+        main(sys.argv[1], sys.argv[2])
+    except EnvironmentError as error:  # no room for the results, most likely
+        sys.stderr.write("%s\n" % (error.strerror or error))
+        sys.exit(NO_ROOM)

@@ -10,16 +10,14 @@ from contract import content
 from hypothesis import given, settings
 from strategies import Drawn, nets
 
-from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
+from nnie_prep.caffe_io import read_net
+from nnie_prep.engines.caffe_engine import write_pair
 from nnie_prep.net import Net
 
 
 def _written(net: Net, folder: Path, name: str) -> tuple[Path, Path]:
-    prototxt, caffemodel = folder / f"{name}.prototxt", folder / f"{name}.caffemodel"
-    prototxt.write_text(format_prototxt(net), encoding="utf-8")
-    with caffemodel.open("wb") as file:
-        write_caffemodel(net, file)
-    return prototxt, caffemodel
+    (folder / name).mkdir()
+    return write_pair(net, folder / name)
 
 
 @settings(deadline=None, max_examples=100)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from strategies import MOTIFS, Drawn, random_net
 
 from nnie_prep.blob_map import BlobMap, Note
-from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.engines import caffe_engine
 from nnie_prep.net import Net
 from nnie_prep.passes import PASSES, Pass, run
@@ -37,11 +36,7 @@ def compare_in_caffe(
 
 
 def in_caffe(net: Net, feeds: dict[str, NDArray[np.float32]], folder: Path) -> dict[str, NDArray[np.float32]]:
-    prototxt, caffemodel = folder / "net.prototxt", folder / "net.caffemodel"
-    prototxt.write_text(format_prototxt(net))
-    with caffemodel.open("wb") as file:
-        write_caffemodel(net, file)
-    return caffe_engine.forward(python(), prototxt, caffemodel, feeds, None)
+    return caffe_engine.forward(python(), *caffe_engine.write_pair(net, folder), feeds, None)
 
 
 @functools.cache
