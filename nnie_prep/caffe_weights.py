@@ -77,7 +77,12 @@ def _load(python: str, net: Net, caffemodel: Path, hdf5: bool) -> list[StoredLay
         # Any file name is Caffe's this way, and older ones tell HDF5 by the suffix.
         link = folder / f"net.caffemodel{'.h5' * hdf5}"
         link.symlink_to(caffemodel.resolve())
-        return caffe_engine.read_weights(python, prototxt, link, str(caffemodel), _NO_HDF5 * hdf5)
+        stored = caffe_engine.read_weights(python, prototxt, link, str(caffemodel), _NO_HDF5 * hdf5)
+    if hdf5 and not stored:  # without HDF5, some take such a file for a caffemodel that has no layers
+        raise UserError(
+            f"the Caffe of {python} found no weights in this HDF5 file", str(caffemodel), _NO_HDF5
+        )
+    return stored
 
 
 def _as_asked(net: Net) -> list[Net]:

@@ -196,18 +196,6 @@ def forward(request, result_dir):
     return {"blobs": files}
 
 
-def layers_by_name(net):
-    # type: (object) -> list
-    """Each name with its layer; where a name is given twice, the first is the one that Caffe loads."""
-    found = []
-    seen = set()
-    for name, layer in zip(net._layer_names, net.layers):
-        if name not in seen:
-            found.append((name, layer))
-        seen.add(name)
-    return found
-
-
 def loaded(blob):
     # type: (object) -> bool
     """Whether the blob's values are others than those that `weights` marked it with."""
@@ -225,7 +213,7 @@ def weights(request, result_dir):
     net.copy_from(native(request["caffemodel"]))
     layers = []
     with open(os.path.join(result_dir, "weights.bin"), "wb") as file:
-        for name, layer in layers_by_name(net):
+        for name, layer in zip(net._layer_names, net.layers):
             blobs = list(layer.blobs)
             if blobs and all(loaded(blob) for blob in blobs):
                 layers.append([name, [list(blob.data.shape) for blob in blobs]])

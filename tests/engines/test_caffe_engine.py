@@ -1,12 +1,17 @@
 import ast
 import re
+import sys
 import venv
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from caffe_case import Case, assert_close, caffemodel, convolve, layer, normal
 
+from nnie_prep.caffe_io import read_net
+from nnie_prep.caffe_weights import read_weights
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.caffe_engine import caffe_info, caffe_message, find_caffe_python
 from nnie_prep.errors import UserError
@@ -267,6 +272,112 @@ def test_worker_keeps_to_what_python_2_has():
             assert sum(isinstance(argument, ast.Starred) for argument in node.args) <= 1
         if isinstance(node, ast.Assign):
             assert not any(isinstance(target, ast.Starred) for target in ast.walk(node.targets[0]))
+
+
+# ---- a Caffe that misbehaves ---------------------------------------------------------------------
+
+FAKE = """
+import os, signal, sys
+import numpy as np
+
+class Blob:
+    def __init__(self):
+        self.data = np.zeros((2, 3), np.float32)
+
+class Layer:
+    blobs = [Blob()]
+
+class Net:
+    inputs, _layer_names, layers = [], ["ip"], [Layer()]
+
+    def __init__(self, prototxt, phase):
+        pass
+
+    def copy_from(self, caffemodel):
+        BODY
+
+TEST = 1
+def set_mode_cpu(): pass
+def layer_type_list(): return []
+"""
+FATAL = "F1121 09:02:07.4 2 net.cpp:839] CopyTrainedLayersFromHDF5 requires hdf5; compile with USE_HDF5."
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Puts a package `caffe` before the real one, whose Net.copy_from does what is asked."""
+
+    def install(body):
+        (tmp_path / "fake" / "caffe").mkdir(parents=True)
+        (tmp_path / "fake/caffe/__init__.py").write_text(FAKE.replace("BODY", body))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+        prototxt, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel.h5"
+        prototxt.write_text(
+            'input: "x" input_shape { dim: 1 dim: 3 } layer { name: "ip" type: "InnerProduct" bottom: "x" '
+            'top: "ip" inner_product_param { num_output: 2 bias_term: false } }'
+        )
+        caffemodel.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+        return prototxt, caffemodel
+
+    return install
+
+
+KILL = "os.kill(os.getpid(), signal.{})"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (KILL.format("SIGKILL"), "was killed, for want of memory perhaps"),
+        (KILL.format("SIGSEGV"), "was ended by SIGSEGV while Caffe ran"),
+        (
+            "print('what(): std::bad_alloc', file=sys.stderr, flush=True); os.abort()",
+            "was ended by SIGABRT while Caffe ran (what(): std::bad_alloc)",
+        ),
+        (
+            f"print({FATAL!r}, file=sys.stderr, flush=True); os.abort()",
+            "Caffe stopped: CopyTrainedLayersFromHDF5 requires hdf5; compile with USE_HDF5; if that Caffe",
+        ),
+        (
+            "pass",
+            "found no weights in this HDF5 file; if that Caffe was built without HDF5, run `make caffe`",
+        ),
+        ("raise IOError(28, 'No space left on device')", "No space left on device; set TMPDIR to a folder"),
+        ("raise TypeError('a fault of ours')", "ended with 1"),
+    ],
+)
+def test_a_caffe_that_ends(fake, body, said):
+    """Each is one line for the user, but for what is a fault of the worker's own."""
+    prototxt, caffemodel = fake(body)
+    with pytest.raises((UserError, RuntimeError)) as error:
+        read_net(prototxt, caffemodel, read_weights=partial(read_weights, sys.executable))
+    assert said in str(error.value)
+    assert isinstance(error.value, UserError) == ("of ours" not in body)
+    if isinstance(error.value, UserError):
+        one_line(error)
+
+
+def test_a_caffe_that_talks(fake):
+    """Whatever it prints, to either stream and as much as it likes, is none of the result."""
+    talk = "print('result.json' * 99999); print('I' * 999999, file=sys.stderr); "
+    prototxt, caffemodel = fake(talk + "self.layers[0].blobs[0].data[...] = 7")
+    net = read_net(prototxt, caffemodel, read_weights=partial(read_weights, sys.executable))
+    assert np.array_equal(net.layers[0].blobs[0], np.full((2, 3), 7, np.float32))
+
+
+@pytest.mark.caffe
+def test_two_nets_at_once(tmp_path, python):
+    """Each in a process and a folder of its own."""
+    x = normal(np.random.default_rng(9), 1, 2, 3, 4)
+    cases = []
+    for scale in range(1, 4):
+        (tmp_path / str(scale)).mkdir()
+        layers = layer("Power", "data", "y", f"power_param {{ scale: {scale} }}")
+        cases.append(Case(tmp_path / str(scale), python, {"data": x.shape}, layers))
+    with ThreadPoolExecutor(len(cases)) as pool:
+        results = list(pool.map(lambda case: case.run({"data": x})["y"], cases))
+    for scale, y in enumerate(results, 1):
+        assert_close(y, scale * x.astype(np.float64))
 
 
 def test_a_program_that_is_no_python(tmp_path: Path) -> None:
