@@ -14,7 +14,7 @@ from contract import content
 from strategies import MOTIFS, random_net
 
 from nnie_prep import caffe_weights
-from nnie_prep.caffe_io import read_caffemodel, read_net, read_prototxt, write_caffemodel
+from nnie_prep.caffe_io import WeightsReader, read_caffemodel, read_net, read_prototxt, write_caffemodel
 from nnie_prep.darknet import convert
 from nnie_prep.engines.caffe_engine import write_pair
 from nnie_prep.errors import UserError
@@ -263,6 +263,17 @@ def test_what_does_not_fit(tmp_path: Path, changed: str, said: str, hdf5: bool) 
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
+# A second inner product, with the weights of the first and a bias of its own.
+SHARED = DEPLOY.replace('top: "ip"', 'top: "ip" param { name: "w" }')
+SHARED += SHARED[SHARED.index('layer { name: "ip"') :].replace('"ip"', '"ip2"')
+
+
+@pytest.mark.parametrize("read_weights", [None, by_caffe])
+def test_a_bias_is_missing_beside_shared_weights(tmp_path: Path, read_weights: WeightsReader | None) -> None:
+    with pytest.raises(UserError, match=r"no weights for 1 layer\(s\) of small.prototxt: ip2"):
+        read_net(*small_pair(tmp_path, SHARED), read_weights=read_weights)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -350,10 +361,8 @@ def test_saved_random_nets(tmp_path: Path, seed: int) -> None:
 
 def test_what_caffe_would_save_differently(tmp_path: Path) -> None:
     """Two layers share their weights and the file has other values for each: Caffe keeps the last."""
-    shared = DEPLOY.replace('top: "ip"', 'top: "ip" param { name: "w" }')
-    shared += shared[shared.index('layer { name: "ip"') :].replace('"ip"', '"ip2"')
     prototxt = tmp_path / "shared.prototxt"
-    prototxt.write_text(shared)
+    prototxt.write_text(SHARED)
     net = read_prototxt(prototxt)
     weights = small_weights()
     for name, blobs in (weights | {"ip2": small_weights(1)["ip"]}).items():

@@ -26,6 +26,7 @@ def hdf5(folder: Path) -> Path:
 
 
 @pytest.mark.caffe
+@pytest.mark.parametrize("name_of_input", ["small.caffemodel.h5", "small.h5"])
 @pytest.mark.parametrize(
     ("command", "suffix"),
     [
@@ -36,11 +37,13 @@ def hdf5(folder: Path) -> Path:
         ("edit --until fc", "_edited"),
     ],
 )
-def test_the_same_files_from_hdf5(folder: Path, hdf5: Path, command: str, suffix: str) -> None:
+def test_the_same_files_from_hdf5(
+    folder: Path, hdf5: Path, command: str, suffix: str, name_of_input: str
+) -> None:
     """Named after the input, as ever; but what is written is no HDF5 file."""
     name, *arguments = command.split()
     assert run(name, "small.prototxt", "small.caffemodel", *arguments, "-q", "-o", "ours") == (0, "", "")
-    done = run(name, "small.prototxt", hdf5, *PYCAFFE, *arguments, "--json")
+    done = run(name, "small.prototxt", hdf5.rename(name_of_input), *PYCAFFE, *arguments, "--json")
     assert (done.code, done.err) == (0, "")
     written = {Path(path) for path in json.loads(done.out)["outputs"]}
     stem = f"small{suffix}"
