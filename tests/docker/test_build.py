@@ -118,3 +118,23 @@ def test_a_wheel_in_the_cache_is_not_built_again(build, checkout, tmp_path):
     (folder / "nnie_prep_caffe-1.whl").touch()
     found = build.find_or_build(sys.executable, checkout, tmp_path / "cache", False)
     assert found == folder / "nnie_prep_caffe-1.whl"
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "hdf5"),
+    [
+        (None, [], True),
+        ("1", [], True),
+        ("0", [], False),
+        (None, ["--no-hdf5"], False),
+        ("0", ["--hdf5"], True),
+    ],
+)
+def test_hdf5_may_be_left_out(build, monkeypatch, capsys, variable, options, hdf5):
+    monkeypatch.delenv("CAFFE_HDF5", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CAFFE_HDF5", variable)
+    monkeypatch.setattr(sys, "argv", ["build.py", *options])
+    monkeypatch.setattr(build, "find_or_build", lambda python, source, cache, hdf5: f"hdf5: {hdf5}")
+    build.main()
+    assert capsys.readouterr().out == f"hdf5: {hdf5}\n"
