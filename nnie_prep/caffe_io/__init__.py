@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, read_caffemodel, write_caffemodel
-from nnie_prep.caffe_io.prototxt import format_prototxt, read_prototxt
+from nnie_prep.caffe_io.prototxt import field_lines, format_prototxt, read_prototxt, read_text
 from nnie_prep.errors import UserError
 from nnie_prep.net import Blob, DeferredBlob, Layer, Net
 from nnie_prep.outputs.made_by import why_mixed
@@ -23,11 +23,13 @@ from nnie_prep.shapes.weights import CONVOLUTION_TYPES
 
 __all__ = [
     "WeightsReader",
+    "field_lines",
     "format_prototxt",
     "load_weights",
     "read_caffemodel",
     "read_net",
     "read_prototxt",
+    "read_text",
     "write_caffemodel",
 ]
 

@@ -30,13 +30,13 @@ def read_prototxt(path: Path) -> Net:
     V1 and V0 layers become today's; the include and exclude rules are applied and then removed.
     Raises UserError with file:line:column for what is not a NetParameter.
     """
-    text = _read_text(path)
+    text = read_text(path)
     message = NetParameter()
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise _explain(error, path) from None
-    lines = _layer_lines(text)
+    lines = field_lines(text)
     if message.layer and message.layers:
         raise UserError(
             "mixes `layer` with the older `layers`",
@@ -74,7 +74,7 @@ def read_prototxt(path: Path) -> Net:
     return net
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text; bytes that are not UTF-8 are tolerated in comments, where they harm nobody."""
     stat_of_input(path)
     try:
@@ -120,9 +120,10 @@ def _explain(error: text_format.ParseError, path: Path) -> UserError:
     )
 
 
-def _layer_lines(text: str) -> dict[str, list[int]]:
-    """The lines on which each `layer` and each `layers` begins."""
-    lines: dict[str, list[int]] = {"layer": [], "layers": []}
+def field_lines(text: str) -> dict[str, list[int]]:
+    """The lines on which each `layer`, `layers`, `input`, `input_shape` and `input_dim` of the net begins."""
+    lines: dict[str, list[int]] = {"layer": [], "layers": [], "input_shape": []}
+    scalars: dict[str, list[int]] = {"input": [], "input_dim": []}
     depth, line, word, word_line = 0, 1, "", 1
     for match in _TOKEN.finditer(text):
         token = match[0]
@@ -137,7 +138,9 @@ def _layer_lines(text: str) -> dict[str, list[int]]:
             word_line = line  # of the next in a list, as in layer: [{ .. }, { .. }]
         elif depth == 0 and token[0] not in "\"'#":
             word, word_line = token, line
-    return lines
+            if token in scalars:
+                scalars[token].append(line)
+    return lines | scalars
 
 
 def _head_comments(text: str) -> list[str]:

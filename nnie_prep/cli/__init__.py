@@ -7,6 +7,7 @@ job.py        how such a command does it: read, change, prove, write
 job_report.py what it tells
 judges.py     what the user asked of a proof
 fold.py       fold-darknet
+check.py      check
 compare.py    verify
 forward.py    run
 detect.py     detect

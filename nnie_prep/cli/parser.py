@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     adders = (
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
-        *(_verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
+        *(_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
         *(_quantize_sim, _compare_dump),
     )
     for add in adders:
@@ -153,6 +153,36 @@ def _fold_darknet(commands: Any) -> None:
     add_bn_form(parser)
     add_writing(parser, "the cfg's name with _folded behind it")
     add_measure(parser)
+    add_output(parser)
+
+
+def _check(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "check.check",
+        "Find what the chip's compiler does not take, each with its line, its limit and its repair",
+        "deploy.prototxt model.caffemodel --chip hi3516dv300",
+    )
+    parser.add_argument("prototxt", type=Path, nargs="?", metavar="PROTOTXT")
+    parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
+    parser.add_argument(
+        "--chip",
+        choices=("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100"),
+        help="whose limits hold (default: what all chips share)",
+    )
+    parser.add_argument(
+        "--limits", type=Path, metavar="FILE", help="limits of your own, as JSON, laid over the chip's"
+    )
+    parser.add_argument("--rules", action="store_true", help="list the rules")
+    parser.add_argument(
+        "--explain", metavar="RULE", help="say what a rule finds, why, and what to do instead"
+    )
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a FILE that is not such a report of ours"
+    )
+    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
     add_output(parser)
 
 

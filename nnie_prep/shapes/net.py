@@ -28,22 +28,30 @@ def infer_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None = No
 
 
 def walk_shapes(
-    net: Net, input_shapes: Mapping[str, Sequence[int]] | None = None
+    net: Net,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    refused: dict[Layer, UserError] | None = None,
 ) -> Iterator[tuple[Layer, list[Shape] | None, list[Shape] | None]]:
-    """Each layer with the shapes of its bottoms and of its tops; None for either that is not known."""
+    """Each layer with the shapes of its bottoms and of its tops; None for either that is not known.
+
+    With `refused`, which is filled, a layer that Caffe refuses has tops that are not known, and so has
+    an input whose shape is not declared. Without it either raises UserError.
+    """
     given = _given(net, input_shapes)
-    known = _header_shapes(net, input_shapes)
+    if refused is None:
+        known = _header_shapes(net, input_shapes)
+    else:
+        known = {name: given[name] for name in net.header.input if name in given}
     for layer in net.layers:
         bottoms = None
         if all(name in known for name in layer.bottoms):
             bottoms = [known[name] for name in layer.bottoms]
-        tops: list[Shape] | None = None
-        if layer.type == "Input":
-            tops = [_shape_of_input(name, given, net.source) for name in layer.tops]
-        elif layer.type in TOP_SHAPES and bottoms is not None:
-            tops = top_shapes(layer, bottoms)
-        elif not layer.bottoms and all(name in given for name in layer.tops):
-            tops = [given[name] for name in layer.tops]
+        try:
+            tops = _tops(net, layer, bottoms, given)
+        except UserError as error:
+            if refused is None:
+                raise
+            refused[layer], tops = error, None
         for name in layer.tops:
             known.pop(name, None)
         if tops is not None:
@@ -58,6 +66,18 @@ def data_dependent_blobs(net: Net) -> set[str]:
         if layer.type in DATA_DEPENDENT or not found.isdisjoint(layer.bottoms):
             found.update(layer.tops)
     return found
+
+
+def _tops(
+    net: Net, layer: Layer, bottoms: list[Shape] | None, given: Mapping[str, Shape]
+) -> list[Shape] | None:
+    if layer.type == "Input":
+        return [_shape_of_input(name, given, net.source) for name in layer.tops]
+    if layer.type in TOP_SHAPES and bottoms is not None:
+        return top_shapes(layer, bottoms)
+    if not layer.bottoms and all(name in given for name in layer.tops):
+        return [given[name] for name in layer.tops]
+    return None
 
 
 def _header_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None) -> dict[str, Shape]:

@@ -1,0 +1,154 @@
+"""The chip's limits, which are data: chips/base.json, over it chips/CHIP.json, over that a user's file.
+
+    {"map_extent": {"at_least": 1, "at_most": 4096, "confidence": "C", "source": "..."}}
+
+A file further up replaces the fields that it names, so one that knows better says only what it knows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnie_prep.errors import UserError
+
+# How well a rule or a limit is known, from well to badly.
+CONFIDENCES = {
+    "A": "a document of the vendor's, or three sources",
+    "B": "two sources, or one with an experiment",
+    "C": "one source",
+    "G": "a guess",
+}
+_FOLDER = Path(__file__).parent / "chips"
+_FIELDS = ("at_least", "at_most", "one_of", "multiple_of", "confidence", "source")
+
+CHIPS = ("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a value must be; None for what does not matter.
+
+    `confidence` is a key of CONFIDENCES, `source` says who knows it.
+    """
+
+    name: str
+    confidence: str
+    source: str
+    at_least: float | None = None
+    at_most: float | None = None
+    one_of: tuple[Any, ...] | None = None
+    multiple_of: int | None = None
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value keeps the limit."""
+        return (
+            (self.one_of is None or value in self.one_of)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.multiple_of is None or value % self.multiple_of == 0)
+        )
+
+    def __str__(self) -> str:
+        """8..4096, at most 31, 1 or 3, a multiple of 16."""
+        parts = []
+        if self.one_of is not None:
+            *most, last = map(_text, self.one_of)
+            parts.append(f"{', '.join(most)} or {last}" if most else last)
+        if self.at_least is not None and self.at_most is not None:
+            parts.append(f"{self.at_least:g}..{self.at_most:g}")
+        elif self.at_least is not None:
+            parts.append(f"at least {self.at_least:g}")
+        elif self.at_most is not None:
+            parts.append(f"at most {self.at_most:g}")
+        if self.multiple_of is not None:
+            parts.append(f"a multiple of {self.multiple_of}")
+        return ", ".join(parts) or "anything"
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(_text, value)) if isinstance(value, tuple) else str(value)
+
+
+Limits = Mapping[str, Limit]
+
+
+def read_limits(chip: str | None = None, path: Path | None = None) -> Limits:
+    """The limits of a chip of CHIPS, or without one those that all chips share; `path` is laid over them.
+
+    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not.
+    """
+    if chip is not None and chip not in CHIPS:
+        raise UserError(f"chip {chip!r} is not known", hint=_near(chip, CHIPS))
+    fields: dict[str, dict[str, Any]] = _read(_FOLDER / "base.json")
+    if chip is not None:
+        _lay_over(fields, _read(_FOLDER / f"{chip}.json"), f"{chip}.json")
+    if path is not None:
+        _lay_over(fields, _read(path), str(path))
+    return {name: _limit(name, found) for name, found in fields.items()}
+
+
+def _limit(name: str, fields: Mapping[str, Any]) -> Limit:
+    values = {key: value for key, value in fields.items() if value is not None}
+    if "one_of" in values:
+        values["one_of"] = tuple(tuple(one) if isinstance(one, list) else one for one in values["one_of"])
+    return Limit(name, **values)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The file's limits, each with fields that may be there and values that may be in them."""
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+    except ValueError as error:
+        raise UserError(f"is not JSON: {error}", str(path), "correct it") from None
+    hint = 'write {"map_extent": {"at_most": 8192, "confidence": "A", "source": ".."}}, say'
+    if not isinstance(document, dict):
+        raise UserError("is no object of limits", str(path), hint)
+    for name, fields in document.items():
+        where = f"{path}: {name}"
+        if not isinstance(fields, dict):
+            raise UserError(f"found {json.dumps(fields)}, expected an object", where, hint)
+        for field, value in fields.items():
+            if field not in _FIELDS:
+                raise UserError(f"{field!r} is no field of a limit", where, _near(field, _FIELDS))
+            if why := _why_wrong(field, value):
+                raise UserError(f"{field} is {json.dumps(value)}; {why}", where, "correct it")
+    return document
+
+
+def _why_wrong(field: str, value: Any) -> str:
+    """What a field must hold, "" if it holds that."""
+    if field == "confidence":
+        return "" if value in CONFIDENCES else f"it must be one of {', '.join(CONFIDENCES)}"
+    if field == "source":
+        return "" if isinstance(value, str) else "it must be a text"
+    if value is None:  # takes the limit away
+        return ""
+    if field == "one_of":
+        return "" if isinstance(value, list) and value else "it must be a list of values"
+    if field == "multiple_of":
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return "" if is_count else "it must be a whole number above 0"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "" if is_number else "it must be a number, or null for none"
+
+
+def _lay_over(fields: dict[str, dict[str, Any]], upper: Mapping[str, Mapping[str, Any]], source: str) -> None:
+    """Replaces what `upper` names; a limit whose file does not say where it comes from comes from there."""
+    for name, found in upper.items():
+        if name not in fields:
+            raise UserError(f"{name!r} is no limit", source, _near(name, fields))
+        fields[name] = {**fields[name], "source": source, **found}
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, or all that there is."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
