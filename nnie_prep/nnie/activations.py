@@ -56,7 +56,8 @@ def composite_activation(subject: Subject) -> Iterator[Found]:
         if layer.type == "Eltwise" and len(layer.bottoms) == 2:
             chains = [_chain(subject, layer, number) for number in range(2)]
             for (_, own), (other, _) in (chains, chains[::-1]):
-                if own and own[-1].bottoms[0] == other and params.eltwise(layer).operation == "PROD":
+                eltwise = subject.parameters(params.eltwise, layer)
+                if own and own[-1].bottoms[0] == other and eltwise and eltwise.operation == "PROD":
                     parts = ", ".join(part.type for part in reversed(own))
                     message = f"it multiplies {other} with {parts} of itself"
                     yield Found(layer, message, len(own) + 1, "one layer", "train again with a leaky ReLU")

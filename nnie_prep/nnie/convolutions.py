@@ -44,11 +44,9 @@ def group_convolution(subject: Subject) -> Iterator[Found]:
         if window.group != channels:
             hint = "compare its output on the board with Caffe's"
             message = f"it works in {window.group} groups"
-            kept: object = "1, or a group for each channel"
-            if not limit.allows(window.group):
-                yield Found(layer, message, window.group, limit)
-            else:
-                yield Found(layer, message, window.group, str(kept), hint)
+            wanted = "1, or a group for each channel"
+            broken = limit if not limit.allows(window.group) else wanted
+            yield Found(layer, message, window.group, broken, hint)
 
 
 def depthwise_group(subject: Subject) -> Iterator[Found]:
@@ -70,8 +68,9 @@ def _grouped(subject: Subject) -> Iterator[tuple[Layer, params.Convolution, int]
     for layer in subject.net.layers:
         if layer.type == "Convolution" and layer.proto.convolution_param.group > 1:
             shapes = subject.bottom_shapes(layer)
-            if layer not in subject.refused:
-                yield layer, params.convolution(layer), shapes[0][1] if shapes else 0
+            window = subject.parameters(params.convolution, layer)
+            if window is not None:
+                yield layer, window, shapes[0][1] if shapes else 0
 
 
 _REPORT = "vendor's guide to extension layers, and a user's report of a net that detected nothing"

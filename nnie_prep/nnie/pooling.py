@@ -73,8 +73,9 @@ def pooling_padding(subject: Subject) -> Iterator[Found]:
 
 def _poolings(subject: Subject) -> Iterator[tuple[Layer, params.Pooling]]:
     for layer in subject.net.layers:
-        if layer.type == "Pooling" and layer not in subject.refused:
-            yield layer, params.pooling(layer)
+        window = subject.parameters(params.pooling, layer) if layer.type == "Pooling" else None
+        if window is not None:
+            yield layer, window
 
 
 def _not_negative(subject: Subject, layer: Layer, bottom: int, depth: int) -> bool:
@@ -88,7 +89,9 @@ def _not_negative(subject: Subject, layer: Layer, bottom: int, depth: int) -> bo
     if source.type in ("Concat", "Pooling"):
         return all(inner)
     if source.type == "Eltwise":
-        eltwise = params.eltwise(source)
+        eltwise = subject.parameters(params.eltwise, source)
+        if eltwise is None:
+            return False
         if eltwise.operation == "MAX":
             return any(inner)
         return min(eltwise.coefficients) >= 0 and all(inner)

@@ -45,11 +45,9 @@ def window_range(subject: Subject) -> Iterator[Found]:
 
 
 def _window(subject: Subject, layer: Layer) -> params.Convolution | params.Pooling | None:
-    if layer in subject.refused:
-        return None
     if layer.type in CONVOLUTION_TYPES:
-        return params.convolution(layer)
-    return params.pooling(layer) if layer.type == "Pooling" else None
+        return subject.parameters(params.convolution, layer)
+    return subject.parameters(params.pooling, layer) if layer.type == "Pooling" else None
 
 
 def integer_range(subject: Subject) -> Iterator[Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 from nnie_prep import params
@@ -25,10 +26,10 @@ def permute_order(subject: Subject) -> Iterator[Found]:
     """
     limit = subject.limits["permute_order"]
     for layer in subject.net.layers:
-        if layer.type == "Permute" and layer not in subject.refused:
+        if layer.type == "Permute":
             axes = len((subject.bottom_shapes(layer) or [(1, 1, 1, 1)])[0])
-            order = params.permutation(layer, axes)
-            if not limit.allows(order):
+            order = subject.parameters(functools.partial(params.permutation, num_axes=axes), layer)
+            if order is not None and not limit.allows(order):
                 message = f"its order is {', '.join(map(str, order))}"
                 yield Found(layer, message, list(order), limit, subject.cut(layer))
 
@@ -59,6 +60,24 @@ def reshape_form(subject: Subject) -> Iterator[Found]:
         if not is_whole:
             message += f", from axis {parameter.axis} on"
         yield Found(layer, message, dims, _RESHAPE, _reshaped(subject, layer) or subject.cut(layer))
+
+
+def reshape_inside(subject: Subject) -> Iterator[Found]:
+    """A Reshape stands inside the net: other layers than an InnerProduct read it.
+
+    Whether the chip does that is not known. In the vendor's samples a Reshape is the last layer, or
+    feeds an InnerProduct.
+
+    Instead: try it with is_check_prototxt 1 in the compiler's .cfg, which takes a second. Where it is
+    refused, end the net before it and go on from there by a second net (`edit --until`, `edit --from`).
+    """
+    for layer in subject.net.layers:
+        readers = subject.net.readers(layer) if layer.type == "Reshape" else []
+        types = sorted({reader.type for reader in readers} - {"InnerProduct"})
+        if types:
+            message = f"{', '.join(types)} reads it"
+            hint = "try it with is_check_prototxt 1"
+            yield Found(layer, message, types, "the net's end, or an InnerProduct", hint)
 
 
 def _reshaped(subject: Subject, layer: Layer) -> str:
@@ -158,6 +177,7 @@ _READER = "one reader of the vendor's tables"
 RULES = (
     Rule(permute_order, "A", "the compiler's own message", limits=("permute_order",)),
     Rule(reshape_form, "B", "two users' conversions, and the vendor's own sample", limits=("reshape_axes",)),
+    Rule(reshape_inside, "G", "no source shows one"),
     Rule(batch_axis, "B", "two readers of the vendor's guide"),
     Rule(upsample_form, "B", "two users' conversions", limits=("upsample_scale",)),
     Rule(pass_through_form, "C", _READER, limits=("pass_through_block",)),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.shapes import Shape, net_input_shapes, walk_shapes
+
+Parameters = TypeVar("Parameters")
 
 # What the user's own code computes; see the rule custom_form.
 CPU_TYPES = ("Custom", "Proposal")
@@ -74,6 +76,15 @@ class Subject:
         }
         return shapes, refused
 
+    def parameters(self, read: Callable[[Layer], Parameters], layer: Layer) -> Parameters | None:
+        """A layer's parameters by a function of `params`; None where Caffe refuses the layer."""
+        if layer in self.refused:
+            return None
+        try:
+            return read(layer)
+        except UserError:  # of a layer whose bottoms nobody knows, so that it is not among the refused
+            return None
+
     # ---- wiring ----------------------------------------------------------------------------
 
     @cached_property
@@ -131,6 +142,8 @@ class Subject:
         """A command of this program on the files that are checked."""
         files = [shlex.quote(str(path)) for path in self.files]
         files += ["PROTOTXT", "CAFFEMODEL"][len(files) :]
+        if any(layer.type in CPU_TYPES for layer in self.net.layers):
+            options += ("--no-verify",)  # nobody here can run what is the user's own
         return " ".join(["nnie-prep", name, *files, *map(shlex.quote, options)])
 
     def set_fields(self, layer: Layer, **values: str) -> str:

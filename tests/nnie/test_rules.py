@@ -1,0 +1,161 @@
+"""Every rule: a prototxt that breaks it, one that just does not, and the repair that it recommends.
+
+tests/data/check/RULE/breaks.prototxt ends with what the rule must find there, and nothing else:
+
+    # finds [line, severity, layer, limit, value]
+
+passes.prototxt lies on the right side of the limit, as near to it as it can be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checked import DATA, findings
+from cli_cases import run
+from golden import filled
+
+from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
+from nnie_prep.nnie import CHIPS, RULES, Rule
+from nnie_prep.shapes import blob_shapes, walk_shapes
+
+CASED = [rule for rule in RULES if rule.name != "nnie_version"]  # which depends on the chip alone
+
+
+@pytest.mark.parametrize("rule", CASED, ids=lambda rule: rule.name)
+def test_what_breaks_it(rule: Rule) -> None:
+    path = DATA / rule.name / "breaks.prototxt"
+    expected = [json.loads(line) for line in re.findall(r"^# finds (.*)$", path.read_text(), re.M)]
+    found = findings(path, rule.name)
+    assert [[one.line, one.severity, one.layer, one.limit, one.value] for one in found] == expected
+    assert expected
+    for one in found:
+        assert one.where == (f"breaks.prototxt:{one.line}" if one.line else "breaks.prototxt")
+        assert one.message and not one.message.endswith(".")
+
+
+@pytest.mark.parametrize("rule", CASED, ids=lambda rule: rule.name)
+def test_what_just_does_not(rule: Rule) -> None:
+    assert findings(DATA / rule.name / "passes.prototxt", rule.name) == []
+
+
+def test_every_case_has_its_rule() -> None:
+    assert {path.name for path in DATA.iterdir()} == {rule.name for rule in CASED}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_documentation_of_a_rule(rule: Rule) -> None:
+    """What in a line, why it is bad, what to do instead; and who says so."""
+    what, why, instead = rule.text.split("\n\n")
+    assert "\n" not in what and what.endswith(".")
+    assert why.endswith(".") and instead.startswith("Instead: ") and instead.endswith(".")
+    assert rule.source
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_nnie_version(chip: str) -> None:
+    (found,) = findings(DATA / "input_size" / "passes.prototxt", "nnie_version", chip=chip)
+    version = "1.1" if chip == "hi3559av100" else "1.2"
+    assert (found.severity, found.limit, found.value) == ("info", version, [version])
+    assert f"nnie_mapper_{version.replace('.', '')}" in found.repair
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        'type: "Convolution" convolution_param { kernel_size: 3 group: 2 }',
+        'type: "DepthwiseConv" convolution_param { num_output: 4 group: 2 kernel_size: 3 }',
+        'type: "Deconvolution" convolution_param { num_output: 4 }',
+        'type: "Pooling" pooling_param { pool: AVE round_mode: FLOOR }',
+        'type: "Pooling" pooling_param { kernel_size: 2 pad: 2 }',
+        'type: "Permute" permute_param { order: 0 order: 0 }',
+        'type: "Eltwise" bottom: "b" eltwise_param { operation: PROD coeff: 1 }',
+        'type: "Upsample" upsample_param { scale: 0 }',
+        'type: "PassThrough" pass_through_param { num_output: 4 }',
+        'type: "Reshape" reshape_param { }',
+        'type: "SPP" spp_param { }',
+        'type: "InnerProduct" inner_product_param { }',
+        'type: "LRN" lrn_param { local_size: 2 }',
+    ],
+)
+@pytest.mark.parametrize("source", ["Sigmoid", "Mystery"])
+def test_what_caffe_refuses_stops_no_rule(tmp_path: Path, source: str, parameters: str) -> None:
+    """Behind a layer of unknown type nobody knows shapes, and parameters may be nonsense all the same."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        f'''input: "data"
+        input_shape {{ dim: 1 dim: 4 dim: 9 dim: 9 }}
+        layer {{ name: "b" type: "{source}" bottom: "data" top: "b" }}
+        layer {{ name: "c" bottom: "b" top: "c" {parameters} }}
+        layer {{ name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param {{ kernel_size: 3 pad: 1 }} }}
+        layer {{ name: "e" type: "Eltwise" bottom: "c" bottom: "b" top: "e" }}'''
+    )
+    found = findings(path, "caffe_refuses", "unknown_types", "upsample_form", "pass_through_form")
+    if source == "Mystery":
+        assert (found[0].rule, found[0].layer) == ("unknown_types", "b")
+    else:
+        assert found[0].layer == "c"
+
+
+# ---- repairs -------------------------------------------------------------------------------------
+
+# Rules whose findings are repaired by a command, each as the finding gives it.
+REPAIRED = (
+    *("v1_layers", "input_size", "input_batch", "name_length", "report_suffix", "cpu_suffix"),
+    *("training_layers", "pooling_field", "permute_order", "reshape_form", "batch_axis", "depthwise_group"),
+    *("unmerged_batchnorm", "lost_filters", "unnamed_types"),
+)
+
+
+@pytest.mark.parametrize("name", REPAIRED)
+def test_the_repair_repairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each command that the rule's findings give is run, and what it was to repair is gone."""
+    monkeypatch.chdir(tmp_path)
+    prototxt = Path("net.prototxt")
+    text = (DATA / name / "breaks.prototxt").read_text()
+    prototxt.write_text(re.sub(r" blobs \{ shape \{.*?\}.*?\}", "", text))
+    _write_weights(DATA / name / "breaks.prototxt", Path("net.caffemodel"))
+    files = [prototxt, Path("net.caffemodel")]
+    before = _checked(files, name)
+    commands = {one["repair"] for one in before if one["repair"].startswith("nnie-prep ")}
+    assert commands
+    for number, command in enumerate(sorted(commands)):
+        done = run(*shlex.split(command)[1:], "-o", f"fixed{number}", "-q")
+        assert done.code == 0, (command, done)
+        fixed = [Path(f"fixed{number}.{suffix}") for suffix in ("prototxt", "caffemodel")]
+        left = {(one["layer"], one["message"]) for one in _checked(fixed, name)}
+        repaired = [one for one in before if one["repair"] == command]
+        assert left.isdisjoint((one["layer"], one["message"]) for one in repaired)
+
+
+def _checked(files: list[Path], rule: str) -> list[dict[str, Any]]:
+    document = json.loads(run("check", *files, "--chip", "hi3516dv300", "--json").out)
+    return [one for one in document["findings"] if one["rule"] == rule]
+
+
+def _write_weights(prototxt: Path, caffemodel: Path) -> None:
+    """The weights that the prototxt spells out, and random ones for all other layers."""
+    net = read_net(prototxt)
+    random = np.random.default_rng(len(format_prototxt(net)))
+    for layer, bottoms, _ in walk_shapes(net, refused={}):
+        if not layer.blobs and bottoms:
+            shapes = blob_shapes(layer, bottoms)
+            layer.blobs = [filled(layer, place, shape, random) for place, shape in enumerate(shapes)]
+    with caffemodel.open("wb") as file:
+        write_caffemodel(net, file)
+
+
+@pytest.mark.parametrize("rule", CASED, ids=lambda rule: rule.name)
+def test_a_repair_is_a_command_or_a_word_of_advice(rule: Rule) -> None:
+    commands = re.findall(r"^    ([a-z][\w-]+)", run("--help").out, re.M)
+    for found in findings(DATA / rule.name / "breaks.prototxt", rule.name):
+        if found.repair.startswith("nnie-prep"):
+            assert shlex.split(found.repair)[1] in commands
+        else:
+            assert not found.repair.endswith(".")
