@@ -159,3 +159,23 @@ def test_a_repair_is_a_command_or_a_word_of_advice(rule: Rule) -> None:
             assert shlex.split(found.repair)[1] in commands
         else:
             assert not found.repair.endswith(".")
+
+
+def test_a_cut_keeps_the_other_outputs_and_spares_weights(tmp_path: Path) -> None:
+    """A tail is cut off, and only a tail: nothing with weights, and no other output of the net."""
+    conv = 'type: "Convolution" convolution_param { num_output: 8 kernel_size: 1 }'
+    turn = 'type: "Permute" permute_param { order: 0 order: 3 order: 1 order: 2 }'
+    text = f"""input: "data"
+    input_shape {{ dim: 1 dim: 3 dim: 16 dim: 16 }}
+    layer {{ name: "a" bottom: "data" top: "a" {conv} }}
+    layer {{ name: "b" bottom: "data" top: "b" {conv} }}
+    layer {{ name: "t" bottom: "a" top: "t" {turn} }}
+    layer {{ name: "s" type: "Softmax" bottom: "t" top: "s" }}
+    """
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    (tail,) = findings(path, "permute_order")
+    assert shlex.split(tail.repair)[-4:] == ["--until", "a", "--until", "b"]
+    path.write_text(text + f'layer {{ name: "c" bottom: "s" top: "c" {conv} }}')
+    (inside,) = findings(path, "permute_order")
+    assert inside.repair == ""
