@@ -17,9 +17,10 @@ LEVELS = (
     {"errors", "nnie_caffe_pb2"},
     {"net", "outputs"},
     {"blob_map", "caffe_io", "description", "names", "params", "shapes", "weights"},
-    {"passes", "darknet", "detection", "diff", "edit", "engines", "nnie", "show"},
+    {"passes", "darknet", "detection", "diff", "edit", "engines", "show"},
     {"verify"},
     {"caffe_weights", "proof", "quantization"},
+    {"nnie"},
     {"cli"},
     {"__main__"},
 )

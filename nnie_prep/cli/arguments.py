@@ -64,6 +64,17 @@ def add_against(parser: Parser) -> None:
     )
 
 
+def add_chip(parser: Parser) -> None:
+    parser.add_argument(
+        "--chip",
+        choices=("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100"),
+        help="whose limits hold (default: what all chips share)",
+    )
+    parser.add_argument(
+        "--limits", type=Path, metavar="FILE", help="limits of your own, as JSON, laid over the chip's"
+    )
+
+
 def add_flavor(parser: Parser) -> None:
     parser.add_argument(
         "--flavor",

@@ -13,6 +13,7 @@ from nnie_prep.cli.arguments import (
     add_bn_form,
     add_caffe_python,
     add_change,
+    add_chip,
     add_darknet,
     add_engine,
     add_flavor,
@@ -166,14 +167,7 @@ def _check(commands: Any) -> None:
     )
     parser.add_argument("prototxt", type=Path, nargs="?", metavar="PROTOTXT")
     parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
-    parser.add_argument(
-        "--chip",
-        choices=("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100"),
-        help="whose limits hold (default: what all chips share)",
-    )
-    parser.add_argument(
-        "--limits", type=Path, metavar="FILE", help="limits of your own, as JSON, laid over the chip's"
-    )
+    add_chip(parser)
     parser.add_argument("--rules", action="store_true", help="list the rules")
     parser.add_argument(
         "--explain", metavar="RULE", help="say what a rule finds, why, and what to do instead"

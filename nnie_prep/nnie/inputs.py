@@ -64,7 +64,7 @@ def input_batch(subject: Subject) -> Iterator[Found]:
     if any(layer.type in _RECURRENT for layer in subject.net.layers):
         return
     repair = subject.command("edit", "--batch", "1")
-    for name, shape, layer, line in _declared(subject):
+    for name, shape, layer, line in list(_pictures(subject)) or _declared(subject):
         if shape and not limit.allows(shape[0]):
             message = f"input {name} has a batch of {shape[0]}"
             yield Found(layer, message, shape[0], limit, repair, line)

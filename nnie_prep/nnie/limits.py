@@ -7,14 +7,14 @@ A file further up replaces the fields that it names, so one that knows better sa
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnie_prep.errors import UserError
+from nnie_prep.names import meant
 
 # How well a rule or a limit is known, from well to badly.
 CONFIDENCES = {
@@ -147,8 +147,6 @@ def _lay_over(fields: dict[str, dict[str, Any]], upper: Mapping[str, Mapping[str
         fields[name] = {**fields[name], "source": source, **found}
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _near(name: str, known: Collection[str]) -> str:
     """What was perhaps meant, or all that there is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+    return meant(name, known) or f"choose from {', '.join(known)}"

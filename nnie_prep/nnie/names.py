@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from nnie_prep.names import shortened
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
@@ -25,7 +25,7 @@ def name_length(subject: Subject) -> Iterator[Found]:
         size = len(name.encode())
         limit = buffer if not buffer.allows(size) else length
         if not limit.allows(size):
-            short = _shortened(name, int(length.at_most or size), taken)
+            short = shortened(name, taken)
             taken.add(short)
             kind = "input" if name in subject.net.inputs() else "output"
             message = f"the name of {kind} {name} has {size} bytes"
@@ -43,19 +43,6 @@ def _of_segments(subject: Subject) -> dict[str, Layer | None]:
     return names
 
 
-def _shortened(name: str, size: int, taken: set[str]) -> str:
-    """A free name of at most `size` bytes that ends like the old one, for there the numbers are."""
-    ascii_name = re.sub(r"[^\w./-]", "_", name, flags=re.ASCII)
-    suffix = next((one for one in ("_report",) if ascii_name.endswith(one)), "")
-    short = ascii_name[-size:].lstrip("./-_") or "blob"
-    number = 0
-    while short in taken:
-        number += 1
-        end = f"_{number}{suffix}"
-        short = ascii_name.removesuffix(suffix)[: size - len(end)] + end
-    return short
-
-
 def report_suffix(subject: Subject) -> Iterator[Found]:
     """A top of a Custom layer ends in _report.
 
@@ -68,7 +55,7 @@ def report_suffix(subject: Subject) -> Iterator[Found]:
     for layer in subject.net.layers:
         for name in layer.tops:
             if layer.type == "Custom" and name.endswith("_report"):
-                free = _shortened(name.removesuffix("_report") or "blob", 31, taken)
+                free = shortened(name.removesuffix("_report") or "blob", taken)
                 repair = subject.command("edit", "--rename-blob", f"{name}={free}")
                 message = f"its top {name} asks for a report"
                 yield Found(layer, message, name, "no _report on tops of Custom", repair)

@@ -11,9 +11,7 @@ from nnie_prep import params
 from nnie_prep.net import Array, Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
-
-_STEPS = 16  # codes from one power of two to the next
-_CODES = 127
+from nnie_prep.quantization.code import round_to_code
 
 
 def finite_weights(subject: Subject) -> Iterator[Found]:
@@ -94,16 +92,8 @@ def _filters(layer: Layer) -> Array | None:
 
 
 def _lost(filters: Array) -> Array:
-    """Which rows have values, and none that the layer's code keeps (MQBench, its quantizer for NNIE).
-
-    z = round(16 * log2(largest)) - 127; positive values below 2^(z/16 - 1) become 0, negative ones from
-    -2^((z + 1)/16 - 1) on.
-    """
-    largest = float(np.max(np.abs(filters), initial=0.0))
-    if largest == 0:
-        return np.zeros(len(filters), dtype=bool)
-    z = round(_STEPS * math.log2(largest)) - _CODES
-    kept: Array = (filters >= 2 ** (z / _STEPS - 1)) | (filters < -(2 ** ((z + 1) / _STEPS - 1)))
+    """Which rows have values, and none that the layer's code keeps."""
+    kept = round_to_code(filters, float(np.max(np.abs(filters), initial=0.0)))
     return np.logical_and(filters.any(axis=1), ~kept.any(axis=1))
 
 
