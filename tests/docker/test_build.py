@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import random
 import sys
 import tarfile
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_a_tarball_of_something_else(build, tmp_path, capsys):
         build.lay_out_tree(tmp_path / "other.tar", tmp_path, "1.0.0+k1")
     assert end.value.code == 2
     assert "holds no src/caffe/net.cpp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [0, 30, 900], ids=["empty", "cut in its head", "cut short"])
+def test_a_tarball_that_is_not_whole(build, checkout, tmp_path, capsys, kept):
+    for folder in range(9):
+        (checkout / f"src/caffe/{folder}.bin").write_bytes(random.Random(folder).randbytes(999))
+    tarball = pack(checkout, tmp_path / "caffe.tar.gz", "")
+    tarball.write_bytes(tarball.read_bytes()[:kept])
+    with pytest.raises(SystemExit) as end:
+        build.lay_out_tree(tarball, tmp_path, "1.0.0+k1")
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"build.py: {tarball} cannot be unpacked (")
+    assert said.count("\n") == 1
 
 
 def test_the_key_names_what_the_wheel_is_made_from(build, checkout, monkeypatch, tmp_path):
