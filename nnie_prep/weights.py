@@ -108,9 +108,17 @@ def scale_input_channels(
 
 
 def sum_over_inputs(weights: Weights, shift: Vector, outputs: int, layout: Layout, group: int = 1) -> Vector:
-    """What a shift (in,) of the input channels adds to an output (out,) that sees it through all weights."""
+    """What a shift (in,) of the input channels adds to an output (out,) that sees it through all weights.
+
+    Added up weight by weight: NumPy's own sums take the order that suits the processor, and their last
+    bits with it.
+    """
     blocks = _by_input_channel(weights, len(shift), outputs, layout, group)
-    return vector(np.einsum("goihk,gi->go", blocks, shift.reshape(group, -1), dtype=np.float64))
+    shifts = shift.reshape(group, -1)
+    sums = np.zeros(blocks.shape[:2])
+    for channel, row, column in np.ndindex(blocks.shape[2:]):
+        sums += blocks[:, :, channel, row, column] * shifts[:, None, channel]
+    return vector(sums)
 
 
 def _by_input_channel(weights: Weights, inputs: int, outputs: int, layout: Layout, group: int) -> Weights:

@@ -186,6 +186,20 @@ def test_input_channels_of_an_inner_product(layout: Layout) -> None:
     np.testing.assert_allclose(found, weights.astype(np.float64) @ each, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("layout", ["out, in", "in, out"])
+def test_sums_over_inputs_have_one_order(layout: Layout) -> None:
+    """To the last bit what adding one after the other gives, whatever processor this runs on."""
+    weights, shift = normal(60, 60, 3, 5), random.standard_normal(60)
+    found = sum_over_inputs(weights, shift, 60, layout)
+    for output in range(60):
+        kernels = weights[output] if layout == "out, in" else weights[:, output]
+        total = 0.0
+        for kernel, its in zip(kernels, shift.tolist(), strict=True):
+            for weight in kernel.ravel().tolist():
+                total += weight * its
+        assert found[output] == total
+
+
 def test_sums_over_inputs_make_no_copy_in_float64() -> None:
     weights, shift = normal(256, 512, 3, 3), normal(512).astype(np.float64)
     tracemalloc.start()
