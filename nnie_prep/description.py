@@ -1,6 +1,6 @@
 """STEM.json: where the output of every source layer is in the written pair, and how heads are decoded.
 
-    {"made_by": {command, inputs, options, caffemodel},
+    {"made_by": {command, inputs, options, passes, outputs},
      "layers": [{index, section, line, blob} | {.., blobs: [..]} | {.., none: reason}],      Darknet
      "heads": [{index, section, line, type, blob, anchors, mask, classes, stride, ..}],      Darknet
      "blobs": {name: {blob} | {blobs} | {none}},                                             Caffe
@@ -12,6 +12,7 @@ A command that changes a pair which has such a file beside it writes one that is
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,20 @@ def _beside(prototxt: Path) -> dict[str, Any] | None:
     return document
 
 
-def made_by(made: Made) -> dict[str, Any]:
-    """The part that says what made the files."""
+def made_by(made: Made, passes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The part that says what made the files: enough to make them again, byte for byte.
+
+    No version of Python or of a library is in it: the bytes do not depend on them, and would by that.
+
+    Args:
+        passes: how much each pass changed, in the order in which they ran.
+    """
     return {
         "made_by": {
             "command": made.command,
             "inputs": [{"name": name, "xxh128": digest} for name, digest in made.inputs],
             "options": list(made.options),
+            **({} if passes is None else {"passes": dict(passes)}),
             "outputs": [{"name": name, "xxh128": digest} for name, digest in made.outputs],
         }
     }

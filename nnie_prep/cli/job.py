@@ -162,11 +162,11 @@ def _write(
         else:
             write_caffemodel(net, file, lambda done, count: progress(f"writing layer {done} of {count}"))
     command = f"nnie_prep {__version__} {job.options.command}"
+    counts = {name: sum(note.changed for note in found) for name, found in outcome.notes.items()}
     made = out.made(command, _influences(job.options))
     with out.open(job.json) as file:
-        file.write(as_text(made_by(made) | about).encode())
+        file.write(as_text(made_by(made, counts) | about).encode())
     made = out.made(command, _influences(job.options))
-    counts = {name: sum(note.changed for note in found) for name, found in outcome.notes.items()}
     comments = [f"{name}: {count} changes" for name, count in counts.items() if count]
     body = format_prototxt(net, comments + net.comments).encode()
     with out.open(job.prototxt) as file:

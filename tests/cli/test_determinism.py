@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_cases import environment, listing, run, spawn, write_caffe, write_darknet
+
+from nnie_prep import __version__, passes
+from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter, NetParameter
 
 COMMANDS = (
     ("prepare", "net.cfg", "net.weights", "-o", "out"),
@@ -54,6 +58,94 @@ def test_the_same_bytes(
     elsewhere = [f"{other}/{name}" if "." in name or name == "out" else name for name in arguments]
     assert run(*elsewhere).code == 0
     assert outputs(other) == first
+
+
+def processors() -> list[dict[str, str]]:
+    """Settings under which NumPy and OpenBLAS compute as they do on older processors."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    extensions = [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
+    return [
+        {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1"},
+        {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"},
+        {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": " ".join(extensions)},
+    ]
+
+
+@pytest.mark.parametrize("inputs", [("net.cfg", "net.weights"), ("forward.prototxt", "forward.caffemodel")])
+def test_the_same_bytes_on_another_processor(folder: Path, inputs: tuple[str, str]) -> None:
+    write_forward(folder)
+    assert run("prepare", *inputs, "-o", "out").code == 0
+    first = outputs(folder)
+    for settings in processors():
+        assert spawn("prepare", *inputs, "-o", "out", env=environment(**settings)).code == 0
+        assert outputs(folder) == first
+
+
+def write_forward(folder: Path) -> None:
+    """A net whose Scales go into the layers behind them, for which sums are taken over weights."""
+    random = np.random.default_rng(5)
+    (folder / "forward.prototxt").write_text(
+        """
+        layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 9 dim: 7 dim: 5 } } }
+        layer { name: "before" type: "Scale" bottom: "data" top: "before" scale_param { bias_term: true } }
+        layer { name: "conv" type: "Convolution" bottom: "before" top: "conv"
+                convolution_param { num_output: 21 kernel_size: 3 group: 3 } }
+        layer { name: "relu" type: "ReLU" bottom: "conv" top: "relu" }
+        layer { name: "between" type: "Scale" bottom: "relu" top: "between" scale_param { bias_term: true } }
+        layer { name: "fc" type: "InnerProduct" bottom: "between" top: "fc"
+                inner_product_param { num_output: 33 } }
+        """
+    )
+    net = NetParameter()
+    for name, *shapes in (
+        ("before", (9,), (9,)),
+        ("conv", (21, 3, 3, 3), (21,)),
+        ("between", (21,), (21,)),
+        ("fc", (33, 21 * 5 * 3), (33,)),
+    ):
+        values = [random.standard_normal(shape) for shape in shapes]
+        stored = [BlobProto(shape=BlobShape(dim=one.shape), data=one.ravel()) for one in values]
+        net.layer.append(LayerParameter(name=name, blobs=stored))
+    (folder / "forward.caffemodel").write_bytes(net.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *COMMANDS,
+        ("prepare", "net.cfg", "net.weights", "-o", "out", "--skip", "insert_bias", "--skip", "fold_scale"),
+        ("darknet2caffe", "net.cfg", "net.weights", "-o", "out", "--merge-bn", "--bn-form", "pjreddie-cpu"),
+        ("prepare", "net.cfg", "net.weights", "-o", "out", "--approximate", "pool-2-1"),
+        ("add-bias", "small.prototxt", "small.caffemodel", "-o", "out", "--engine-caffe"),
+    ],
+    ids=" ".join,
+)
+def test_the_record_is_enough_to_repeat_it(folder: Path, arguments: Sequence[str]) -> None:
+    """From what STEM.json says: the command, the names of the inputs, and the options."""
+    assert run(*arguments, "--no-verify").code == 0
+    made = json.loads(Path("out.json").read_text())["made_by"]
+    first = outputs(folder)
+    name, version, command = made["command"].split()
+    assert (name, version) == ("nnie_prep", __version__)
+    options = [word for option in made["options"] for word in option.split()]
+    inputs = [entry["name"] for entry in made["inputs"]]
+    assert run(command, *inputs, *options, "-o", "out", "--no-verify").code == 0
+    assert outputs(folder) == first
+
+
+def test_the_record_names_the_passes(folder: Path) -> None:
+    """In the order in which they ran, with what each changed; one that was left out is not among them."""
+    inputs = ("small.prototxt", "small.caffemodel")
+    done = run("prepare", *inputs, "-o", "out", "--skip", "drop_identity", "--json")
+    recorded = json.loads(Path("out.json").read_text())["made_by"]["passes"]
+    assert list(recorded) == [one for one in passes.names_of(passes.PASSES) if one != "drop_identity"]
+    reported = json.loads(done.out)["passes"].items()
+    assert recorded == {name: sum(note["changed"] for note in notes) for name, notes in reported}
+    assert any(recorded.values()) and not all(recorded.values())
+    head = Path("out.prototxt").read_text()
+    for name, count in recorded.items():
+        assert (f"# {name}: {count} changes" in head) == (count > 0)
 
 
 def test_inputs_are_never_written_to(folder: Path) -> None:
