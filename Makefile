@@ -36,7 +36,7 @@ endef
 .PHONY: help demo test test-fast fuzz lint format caffe bench proto clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "PYTHON=python3.12 chooses another Python (3.10 or newer; make clean first)."
 	@echo "CFG=a.cfg WEIGHTS=a.weights shows the demo on a network of yours."
@@ -80,6 +80,8 @@ bench: $(stamps)/run ## speed and memory on a 248 MB yolov3, as ratios; fails wh
 
 proto: $(stamps)/run ## generate the schema's Python module anew
 	@$(python) proto/generate.py
+
+include docker/image.mk
 
 clean: ## remove .venv, the demo and all caches in this folder (not what is kept in ~/.cache)
 	@rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
