@@ -55,8 +55,9 @@ def input_channels(subject: Subject) -> Iterator[Found]:
 def input_batch(subject: Subject) -> Iterator[Found]:
     """The prototxt asks for a batch of more than one.
 
-    The compiler takes the batch from batch_num of its .cfg, and expects 1 in the prototxt. Nets with LSTM
-    or RNN layers are left out, for their first axis is time.
+    The compiler takes the batch from batch_num of its .cfg, and expects 1 in the prototxt. Left
+    out are numbers beside a picture (regions, say), and nets with LSTM or RNN layers, whose first axis is
+    time.
 
     Instead: `edit --batch 1`; batch_num in the .cfg then says how many pictures are computed at once.
     """
