@@ -197,7 +197,7 @@ REFUSALS = [
     Refusal("Axpy", "", "must have one shape", ((2, 6), P, (2, 6, 5, 6))),
     Refusal("Axpy", "", "one value for each channel", ((2, 6, 5, 7), P, P)),
     Refusal("Axpy", "", "2 bottoms; Caffe wants 3", (P, P)),
-    Refusal("DetectionOutput", "", "2 bottoms; Caffe wants 3", BOXES[:2]),
+    Refusal("DetectionOutput", "", "2 bottoms; Caffe wants 3 to 5", BOXES[:2]),
     Refusal("Silence", "", "0 bottoms; Caffe wants 1 or more", (), ()),
     Refusal("Scale", "", "3 bottoms; Caffe wants 1 to 2", (P, (6,), (6,))),
     Refusal("ReLU", "", "2 tops; Caffe wants 1", (P,), TWO),

@@ -24,7 +24,7 @@ _COUNTS: dict[str, tuple[int, int, int, int]] = {
     "Convolution": (1, _MANY, 1, _MANY),
     "Crop": (2, 2, 1, 1),
     "Deconvolution": (1, _MANY, 1, _MANY),
-    "DetectionOutput": (3, 3, 1, 1),
+    "DetectionOutput": (3, 5, 1, 1),  # with more than SSD's three, RefineDet's
     "Eltwise": (2, _MANY, 1, 1),
     "Input": (0, 0, 1, _MANY),
     "Parameter": (0, 0, 1, 1),

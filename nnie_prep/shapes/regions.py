@@ -128,7 +128,7 @@ def detection_output_tops(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]
         raise layer_error(layer, f"nms_threshold is {nms.nms_threshold:g}; it must not be negative")
     if not 0 < nms.eta <= 1:
         raise layer_error(layer, f"eta is {nms.eta:g}; it must be above 0 and at most 1")
-    locations, confidences, priors = bottoms
+    locations, confidences, priors = bottoms[:3]  # RefineDet has those of its first stage behind them
     if len(priors) < 3 or priors[:2] != (1, 2) or math.prod(priors[2:]) % 4:
         raise layer_error(layer, f"its priors have shape {priors}; PriorBox makes (1, 2, 4 * priors)")
     count = math.prod(priors[2:]) // 4

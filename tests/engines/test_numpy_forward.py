@@ -18,6 +18,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Array, DeferredBlob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.proof import Engine
+from nnie_prep.shapes import infer_shapes
 
 
 def net(*layers: Layer, **inputs: tuple[int, ...]) -> Net:
@@ -195,6 +196,18 @@ def test_unknown_layers_and_what_depends_on_them_are_not_run() -> None:
     found = forward(chain, {"x": x}, forced={"u": x})
     assert set(found) == {"b", "v", "w"}
     np.testing.assert_array_equal(found["w"], x * 0.5 + x * 0.5)
+
+
+def test_refinedet_has_another_detection_output() -> None:
+    """Same name, two more bottoms: what it says is not SSD's, so nothing is said."""
+    shapes = {"loc": (1, 8), "conf": (1, 4), "prior": (1, 2, 8), "arm_conf": (1, 4), "arm_loc": (1, 8)}
+    text = "detection_output_param { num_classes: 2 }"
+    chain = net(layer("DetectionOutput", " ".join(shapes), "found", text), **shapes)
+    assert unsupported(chain) == chain.layers
+    assert not forward(chain, {name: noise(*shape) for name, shape in shapes.items()}, wanted=["found"])
+    assert infer_shapes(chain)["found"] == (1, 1, 1, 7)
+    del chain.layers[0].bottoms[3:]
+    assert unsupported(chain) == []
 
 
 def test_data_layers_may_be_fed() -> None:

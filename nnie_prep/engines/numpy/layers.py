@@ -82,13 +82,18 @@ LAYERS: dict[str, Callable[[Layer, list[Array]], list[Array]]] = {
 }
 
 
+def is_supported(layer: Layer) -> bool:
+    """Whether the layer can be run; what RefineDet calls DetectionOutput is another layer than SSD's."""
+    return layer.type in LAYERS and not (layer.type == "DetectionOutput" and len(layer.bottoms) > 3)
+
+
 def forward_layer(layer: Layer, bottoms: list[Array]) -> list[Array]:
     """The layer's tops, in the dtype of its bottoms (float32 or float64), which are not written to.
 
     Weights are cast to that dtype. Values that are not finite are computed as in Caffe, silently.
-    Raises UserError where shapes, weights or parameters do not fit, or the type is not in LAYERS.
+    Raises UserError where shapes, weights or parameters do not fit, or the layer is not supported.
     """
-    if layer.type not in LAYERS:
+    if not is_supported(layer):
         raise layer_error(layer, "this type is not known to the NumPy engine")
     expected = top_shapes(layer, [bottom.shape for bottom in bottoms])
     dtype = bottoms[0].dtype if bottoms else np.dtype(np.float32)
@@ -100,5 +105,5 @@ def forward_layer(layer: Layer, bottoms: list[Array]) -> list[Array]:
 
 
 def unsupported(net: Net) -> list[Layer]:
-    """The layers whose type is not in LAYERS; data layers are among them, Input layers are not."""
-    return [layer for layer in net.layers if layer.type not in LAYERS and layer.type != "Input"]
+    """The layers that cannot be run; data layers are among them, Input layers are not."""
+    return [layer for layer in net.layers if not is_supported(layer) and layer.type != "Input"]

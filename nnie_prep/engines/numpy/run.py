@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from nnie_prep.engines.numpy.layers import LAYERS, forward_layer
+from nnie_prep.engines.numpy.layers import forward_layer, is_supported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Layer, Net
 from nnie_prep.params import shares_memory
@@ -100,7 +100,7 @@ def _run(
     """The layer's tops, None for each that is not known."""
     if layer.type == "Input":
         return [_input(name, feeds, forced, dtype, layer.origin) for name in layer.tops]
-    if layer.type not in LAYERS:
+    if not is_supported(layer):
         fed = {} if layer.bottoms else feeds  # its top may be an input's, in place
         return [np.asarray(fed[name], dtype=dtype) if name in fed else None for name in layer.tops]
     if any(name not in blobs for name in layer.bottoms):
