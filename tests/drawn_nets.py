@@ -12,7 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from cli_cases import run
+from numpy.typing import NDArray
+
+from nnie_prep.caffe_io import read_net
+from nnie_prep.engines.numpy import forward
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPT = EXAMPLES / "nets" / "draw.py"
@@ -55,6 +60,34 @@ def parameters_of(document: Any, *types: str) -> int:
 
 def layer_counts(document: Any) -> dict[str, int]:
     return {one["type"]: one["layers"] for one in document["types"]}
+
+
+def conditioned(pair: Pair) -> dict[str, NDArray[np.float32]]:
+    """The blobs of a net on another picture than its own, on which no map vanishes or explodes.
+
+    What counts is how a channel varies over a map of 30 cells or more, in the median of the channels.
+    """
+    net = read_net(*pair)
+    shape = tuple(net.header.input_shape[0].dim)
+    x = np.random.default_rng(1).uniform(-128, 128, shape).astype(np.float32)
+    values = forward(net, {"data": x})
+    writers = net.last_writers()
+    first = net.layers[0].tops[0]  # whose values may be as large as bytes
+    spreads = {
+        name: float(np.median(value.std((0, 2, 3))))
+        for name, value in values.items()
+        if name in writers and writers[name].type not in _NO_MAPS and name != first
+        if value.ndim == 4 and value.shape[2] * value.shape[3] >= 30
+    }
+    assert len(spreads) > 10 and min(spreads.values()) > 0.05 and max(spreads.values()) < 5, spreads
+    scales = [np.asarray(layer.blobs[0]) for layer in net.layers if layer.type == "Scale"]
+    assert not scales or 0.05 < float((np.concatenate(scales) < 0).mean()) < 0.3
+    factors = {float(np.asarray(layer.blobs[2])[0]) for layer in net.layers if layer.type == "BatchNorm"}
+    assert not factors or factors == {1.0, float(np.float32(999.98))}
+    return values
+
+
+_NO_MAPS = ("Permute", "PriorBox", "DetectionOutput")
 
 
 class Surgery(NamedTuple):

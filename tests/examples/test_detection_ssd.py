@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_cases import run
-from drawn_nets import drawn, figures, layer_counts, operate, parameters_of, table
-
-from nnie_prep.caffe_io import read_net
-from nnie_prep.engines.numpy import forward
+from drawn_nets import conditioned, drawn, figures, layer_counts, operate, parameters_of, table
 
 NETWORKS = ("mobilenet_ssd_v1", "mobilenet_ssd_v2")
 
@@ -52,14 +49,10 @@ def test_boxes(network: str, boxes: int) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_well_conditioned(network: str) -> None:
-    """On another picture than its own there are detections of several classes, and no blob explodes."""
-    net = read_net(*drawn(network, "--depth=0.25", "--size", "192", "256"))
-    x = np.random.default_rng(1).uniform(-128, 128, (1, 3, 192, 256)).astype(np.float32)
-    values = forward(net, {"data": x})
-    found = values.pop("detection_out")[0, 0]
+    """There are detections of several classes too."""
+    values = conditioned(drawn(network, "--depth=0.25", "--size", "192", "256"))
+    found = values["detection_out"][0, 0]
     assert len(found) > 10 and len(set(found[:, 1])) > 3
-    spreads = [float(value.std()) for name, value in values.items() if not name.startswith(("data", "mbox"))]
-    assert min(spreads) > 0.05 and max(spreads) < 20
 
 
 @pytest.mark.caffe
