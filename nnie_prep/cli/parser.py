@@ -391,6 +391,8 @@ def _quantize_sim(commands: Any) -> None:
         metavar="DB",
         help="signal to noise of the worst output at which no more is proposed (default: 30)",
     )
+    add_weights_engine(parser)
+    add_caffe_python(parser)
     add_output(parser)
 
 
@@ -411,4 +413,6 @@ def _compare_dump(commands: Any) -> None:
         default=0.95,
         help="similarity below which a layer is named, and the exit code is 1 (default: 0.95)",
     )
+    add_weights_engine(parser)
+    add_caffe_python(parser)
     add_output(parser)

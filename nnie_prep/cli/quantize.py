@@ -10,6 +10,7 @@ from typing import Any
 
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import Progress, few, shape_text, table
+from nnie_prep.cli.weights import reader_of
 from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
@@ -68,7 +69,8 @@ def compare_dump(options: Namespace) -> int:
 
 def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
     """The net, and the pictures of --input one by one."""
-    net = without_training(read_net(options.prototxt, options.caffemodel))
+    net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+    net = without_training(net)
     if missing := unsupported(net):
         raise UserError(
             f"layer {missing[0].name!r} is of a type that cannot be run here ({missing[0].type})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_the_same_files_from_hdf5(
         "show small.prototxt WEIGHTS",
         "diff small.prototxt WEIGHTS small_inference.prototxt small_inference.caffemodel",
         "diff small.prototxt WEIGHTS small_inference.prototxt",
+        "quantize-sim small.prototxt WEIGHTS --input x.npy",
         "run small.prototxt WEIGHTS --input x.npy -o y.npz --blobs all --force",
     ],
 )
@@ -125,6 +127,15 @@ def test_saved_by_caffe(folder: Path, command: str) -> None:
     message = NetParameter.FromString(Path("theirs.caffemodel").read_bytes())
     assert all(layer.HasField("phase") for layer in message.layer)  # as Caffe's net writes it
     assert run("show", "theirs.prototxt", "theirs.caffemodel").code == 0
+
+
+@pytest.mark.parametrize("command", re.findall(r"^    ([a-z][\w-]+)", run("--help").out, re.M))
+def test_every_command_that_reads_a_caffemodel_has_the_engine(command: str) -> None:
+    """Else the advice that an HDF5 file is answered with could not be followed."""
+    usage, _, explained = run(command, "--help").out.partition("\n\n")
+    reads = re.search(r"CAFFEMODEL|\.caffemodel", usage + explained.partition("Example:")[0])
+    assert ("--weights-engine" in usage) == bool(reads)
+    assert "--caffe-python" in usage or not reads
 
 
 @pytest.mark.caffe
