@@ -107,9 +107,13 @@ def lifted(message: NetParameter, random: np.random.Generator) -> Net:
 def filled(
     layer: Layer | LayerParameter, place: int, shape: tuple[int, ...], random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Random values for one blob; a BatchNorm's are sums over a factor of 0.5."""
-    if layer.type == "BatchNorm" and place:
-        return np.float32([0.5]) if place == 2 else random.uniform(0.2, 2, shape).astype(np.float32)
+    """Random values for one blob; a BatchNorm's are sums over a factor of 0.5 (which NVCaffe's ignores)."""
+    if layer.type == "BatchNorm" and place in (1, 2):
+        return (
+            np.full(shape, 0.5, np.float32)
+            if place == 2
+            else random.uniform(0.2, 2, shape).astype(np.float32)
+        )
     return random.standard_normal(shape).astype(np.float32)
 
 
