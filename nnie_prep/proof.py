@@ -19,6 +19,7 @@ from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
 from nnie_prep.passes.drop_training import drop_training
+from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 from nnie_prep.verify import TOLERANCE, Verdict, compare
 
@@ -75,10 +76,11 @@ class Options:
 
 
 def without_training(net: Net) -> Net:
-    """The net as it runs at inference: data layers are inputs, losses are gone."""
+    """The net as it runs at inference: data layers are inputs; losses, and what is not wanted, are gone."""
     twin = net.copy()
-    while any(note.changed for note in drop_training(twin)):
-        pass
+    for one in (drop_unreachable, drop_training):
+        while any(note.changed for note in one(twin)):
+            pass
     return twin
 
 

@@ -307,6 +307,9 @@ def random_net(motifs: Sequence[Motif], seed: int) -> Drawn:
         x = motif(draft, x)
     if ends:
         x = tail(draft, x)
+    if draft.coin(0.4):
+        names = list(draft.net.last_writers())
+        draft.net.wanted = tuple({draft.pick(*names) for _ in range(draft.pick(1, 2))}.difference(feeds))
     if trains:
         _training(draft, x)
     return Drawn(draft.net, feeds)

@@ -103,6 +103,16 @@ def add_change(parser: Parser, default_stem: str) -> None:
     add_output(parser)
 
 
+def add_until(parser: Parser) -> None:
+    parser.add_argument(
+        "--until",
+        action="append",
+        default=[],
+        metavar="BLOB",
+        help="an output that is wanted: what it does not need is dropped; may be given several times",
+    )
+
+
 def add_proof(parser: Parser) -> None:
     add_measure(parser)
     add_engine(parser)

@@ -17,6 +17,7 @@ from nnie_prep.cli.judges import check_judge, judge_of, proof_options
 from nnie_prep.cli.report import Progress
 from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import as_text, describe_surgery, made_by
+from nnie_prep.edit import want
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.outputs import Outputs
@@ -78,8 +79,12 @@ def change(job: Job) -> int:
         outcome, conversion = _read(job)
         if options.strict and outcome.warnings:
             raise UserError(" | ".join(outcome.warnings), hint="correct that, or leave out --strict")
+        if until := getattr(options, "until", []):
+            want(outcome.before, until)
+            outcome.after.wanted = outcome.before.wanted
         blob_map = BlobMap(outcome.before.blob_names())
         outcome.notes = passes.run(outcome.after, job.passes, blob_map, options.skip)
+        _check_wanted(outcome.after, blob_map)
         if conversion is not None:
             about = describe(conversion, blob_map)
         else:
@@ -93,6 +98,13 @@ def change(job: Job) -> int:
             out.commit()
     report(job, outcome, passed)
     return 0 if passed else 1
+
+
+def _check_wanted(net: Net, blob_map: BlobMap) -> None:
+    """Raises UserError where a pass took out a blob that the user asked for."""
+    for name in net.wanted:
+        if not (fate := blob_map[name]).blobs:
+            raise UserError(f"is {fate.reason}", f"--until {name}", f"outputs are {', '.join(net.outputs())}")
 
 
 def _prove(
@@ -172,6 +184,7 @@ def _influences(options: Namespace) -> tuple[str, ...]:
     """The options that change the bytes of the result."""
     found = [f"--target {options.target}"] if hasattr(options, "target") else []
     found += [option for option in darknet_options(options) if not option.startswith(_OF_THE_JUDGE)]
+    found += [f"--until {name}" for name in getattr(options, "until", [])]
     found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
     found += ["--engine-caffe"] if getattr(options, "engine_caffe", False) else []
     return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])

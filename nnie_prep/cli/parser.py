@@ -20,6 +20,7 @@ from nnie_prep.cli.arguments import (
     add_pair,
     add_pictures,
     add_proof,
+    add_until,
     add_writing,
     number,
 )
@@ -70,6 +71,7 @@ def _prepare(commands: Any) -> None:
         "inputs", nargs="+", type=Path, metavar="INPUT", help="x.cfg x.weights, or x.prototxt x.caffemodel"
     )
     add_darknet(parser)
+    add_until(parser)
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 
@@ -102,6 +104,7 @@ def _merge_bn(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, metavar="CAFFEMODEL", help="the same as the second argument")
     parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
     parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
+    add_until(parser)
     add_change(parser, "each input's own name with _inference behind it")
 
 
@@ -125,10 +128,11 @@ def _strip(commands: Any) -> None:
         commands,
         "strip",
         "change.strip",
-        "Drop layers that only training needs, and layers that compute nothing",
+        "Drop layers that only training needs, layers that compute nothing, and what no wanted output needs",
         "train_val.prototxt model.caffemodel",
     )
     add_pair(parser)
+    add_until(parser)
     add_change(parser, "each input's own name with _stripped behind it")
 
 

@@ -40,7 +40,9 @@ def replace_inputs(net: Net) -> list[Note]:
         return [*notes, Note(", ".join(several), f"batch not set to 1: {reason}", changed=False)]
     _declare(net, {name: (1, *shape[1:]) for name, shape in shapes.items()})
     for name, shape in several.items():
-        notes.append(Note(name, f"batch of {shape[0]} set to 1; batch_num in the compiler's cfg says how many"))
+        notes.append(
+            Note(name, f"batch of {shape[0]} set to 1; batch_num in the compiler's cfg says how many")
+        )
     return notes
 
 
