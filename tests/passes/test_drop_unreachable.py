@@ -33,6 +33,7 @@ def test_nothing_is_dropped_where_nothing_is_asked_for() -> None:
         ("merge_batchnorm", "own_names", "bn"),
         ("drop_identity", "dropout", ""),
         ("drop_identity", "power", ""),
+        ("drop_identity", "output_keeps_its_name", ""),
     ],
 )
 def test_what_was_asked_for_keeps_its_name_and_value(folder: str, case: str, wanted: str) -> None:
