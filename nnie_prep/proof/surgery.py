@@ -1,0 +1,90 @@
+"""The proof that a Caffe net computes what the net computed that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nnie_prep.blob_map import Fate
+from nnie_prep.engines import numpy as numpy_engine
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array, Net
+from nnie_prep.proof.feeds import all_shapes, draw_feeds, input_range
+from nnie_prep.proof.running import Options, Progress, without_training
+from nnie_prep.verify import Verdict, compare
+
+
+def prove_surgery(
+    a: Net,
+    b: Net,
+    fates: Mapping[str, Fate],
+    options: Options,
+    progress: Progress = lambda text: None,
+    *,
+    cut: bool = False,
+) -> Verdict:
+    """Compares a Caffe net with what was made of it.
+
+    The input is noise of -128 to 128, which is what byte pictures less their mean look like, in
+    the range that the net's own transform_param gives where it has one.
+
+    With `cut`, B may have other inputs and outputs than A: each input is fed with A's value of the blob
+    that lies there, and the outputs are those of B.
+    """
+    first, second = without_training(a), without_training(b)
+    low, high = input_range(a)
+    feeds = draw_feeds(first, options, low, high)
+    progress("running the source")
+    reference = options.engine.run(first, feeds)
+    progress("measuring its rounding noise")
+    precise = numpy_engine.forward(first, feeds, dtype=np.float64)
+    progress("running the result")
+    values = {**reference, **feeds}
+    source_of = _sources(second.inputs(), fates, values) if cut else {name: name for name in feeds}
+    theirs = {name: values[source] for name, source in source_of.items()}
+    ends = set(second.outputs())
+    run = set(first.blob_names())
+    for_training = Fate((), "only training needs it, and it was not run")
+    verdict = compare(
+        _in_order(reference, first.blob_names()),
+        precise,
+        {name: fate if name in run or not fate.blobs else for_training for name, fate in fates.items()},
+        lambda forced: options.engine.run(second, theirs, forced),
+        outputs=[name for name in fates if ends & set(fates[name].blobs)] if cut else first.outputs(),
+        tolerance=options.tolerance,
+        engine=options.engine.name,
+        same_shapes=True,
+    )
+    if options.input is None:  # else the user decides what shapes both are fed with
+        _compare_inputs(verdict, all_shapes(first), all_shapes(second), source_of)
+    return verdict
+
+
+def _sources(inputs: Sequence[str], fates: Mapping[str, Fate], values: Mapping[str, Array]) -> dict[str, str]:
+    """For each input of B the blob of A that lies there."""
+    found = {fate.blobs[0]: name for name, fate in fates.items() if len(fate.blobs) == 1 and name in values}
+    if missing := [name for name in inputs if name not in found]:
+        raise UserError(
+            f"what input {', '.join(missing)} is fed with could not be computed",
+            hint="--engine caffe may know the layers before it, --no-verify leaves the proof out",
+        )
+    return {name: found[name] for name in inputs}
+
+
+def _compare_inputs(
+    verdict: Verdict,
+    ours: Mapping[str, tuple[int, ...]],
+    theirs: Mapping[str, tuple[int, ...]],
+    source_of: Mapping[str, str],
+) -> None:
+    """Both nets must declare the same; the engines take what they are fed with."""
+    for name, source in source_of.items():
+        if ours[source] != theirs[name]:
+            declared = ["x".join(map(str, shape)) for shape in (ours[source], theirs[name])]
+            verdict.reasons.append(f"input {name} is {declared[0]} in A and {declared[1]} in B")
+            verdict.answer = "differs"
+
+
+def _in_order(values: Mapping[str, Array], names: list[str]) -> dict[str, Array]:
+    return {name: values[name] for name in names if name in values}
