@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "nnie_prep"
 LEVELS = (
     {"errors", "nnie_caffe_pb2"},
     {"net", "outputs"},
-    {"blob_map", "caffe_io", "description", "names", "params", "shapes", "weights"},
+    {"blob_map", "caffe_io", "description", "normalization", "names", "params", "shapes", "weights"},
     {"passes", "darknet", "detection", "diff", "edit", "engines", "nnie", "show"},
     {"verify"},
     {"proof", "quantization"},

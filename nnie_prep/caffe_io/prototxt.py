@@ -21,6 +21,7 @@ from nnie_prep.outputs.target_checks import stat_of_input
 
 _TOKEN = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#[^\n]*|[{}<>]|\n|[A-Za-z_]\w*""")
 _LONGEST_NAME = 512
+KEPT = "input folded: "  # see normalization.py
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -141,12 +142,17 @@ def _layer_lines(text: str) -> dict[str, list[int]]:
 
 
 def _head_comments(text: str) -> list[str]:
-    """The comment lines before anything else, without '#' and one space."""
-    comments = []
+    """The comment lines before anything else, without '#' and one space; behind an empty line only what
+    must not be forgotten."""
+    comments: list[str] = []
+    is_first = True  # of the blocks of comments that empty lines part
     for line in text.split("\n"):
-        if not line.lstrip().startswith("#"):
+        if line.strip() and not line.lstrip().startswith("#"):
             break
-        comments.append(line.strip()[1:].removeprefix(" "))
+        is_first = is_first and bool(line.strip())
+        comment = line.strip()[1:].removeprefix(" ")
+        if is_first or comment.startswith(KEPT):
+            comments.append(comment)
     return comments
 
 

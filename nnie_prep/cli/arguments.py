@@ -113,6 +113,17 @@ def add_until(parser: Parser) -> None:
     )
 
 
+def add_fold_input(parser: Parser) -> None:
+    parser.add_argument(
+        "--fold-input",
+        metavar="WHAT",
+        help="take what is done to the pictures into the first layers, so that raw bytes are fed: transform "
+        "(what the net's transform_param says), darknet (x / 255), or "
+        "scale=0.017,mean=103.94/116.78/123.68,order=bgr; with feed=rgb for pictures in another order than "
+        "the net's, input=NAME where there are several",
+    )
+
+
 def add_proof(parser: Parser) -> None:
     add_measure(parser)
     add_engine(parser)

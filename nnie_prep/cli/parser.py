@@ -15,6 +15,7 @@ from nnie_prep.cli.arguments import (
     add_darknet,
     add_engine,
     add_flavor,
+    add_fold_input,
     add_measure,
     add_output,
     add_pair,
@@ -72,6 +73,7 @@ def _prepare(commands: Any) -> None:
     )
     add_darknet(parser)
     add_until(parser)
+    add_fold_input(parser)
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 
@@ -105,6 +107,7 @@ def _merge_bn(commands: Any) -> None:
     parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
     parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
     add_until(parser)
+    add_fold_input(parser)
     add_change(parser, "each input's own name with _inference behind it")
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from nnie_prep.blob_map import BlobMap, Fate
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
+from nnie_prep.normalization import Normalization
 from nnie_prep.proof.feeds import draw_feeds, drawn
-from nnie_prep.proof.running import Options, Progress
+from nnie_prep.proof.running import Options, Progress, worst_errors
 from nnie_prep.verify import Verdict, compare
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def prove_conversion(
     options: Options,
     progress: Progress = lambda text: None,
     original: Judge | None = None,
+    folded: Normalization | None = None,
 ) -> Verdict:
     """Compares a Darknet network, run straight from its cfg and weights, with the Caffe net made of it.
 
@@ -54,8 +56,11 @@ def prove_conversion(
     Where some layers are inexact as the user asked, `judge` is the network with these layers in it, to
     which B is held, and `original` the one as it was: how far B is from that is measured, and every other
     layer judged by segment.
+
+    With `folded`, B is fed with raw pictures (the user's, or noise of 0 to 255), and Darknet with what
+    `folded` makes of them.
     """
-    feeds = draw_feeds(b, options, 0.0, 1.0)
+    feeds = draw_feeds(b, options, 0.0, 255.0 if folded else 1.0)
     ((_, pictures),) = feeds.items()
     if len(pictures) != 1:
         raise UserError(
@@ -66,7 +71,8 @@ def prove_conversion(
         Fate((), judge.left_out[layer.index]) if fate.blobs and layer.index in judge.left_out else fate
         for layer, fate in zip(layers, fates, strict=True)
     ]
-    verdict = _compare_layers(layers, fates, judge, b, feeds, options, progress)
+    picture = (folded.apply(pictures) if folded else pictures)[0]
+    verdict = _compare_layers(layers, fates, judge, b, feeds, picture, options, progress)
     if original is None:
         return verdict
     verdict.judge += ", inexact layers and all"
@@ -74,8 +80,8 @@ def prove_conversion(
         return verdict
     # By blobs: a route may hand on what an inexact layer computes.
     forms = {fate.blobs: layer.inexact for layer, fate in zip(layers, fates, strict=True) if layer.inexact}
-    against = _compare_layers(layers, fates, original, b, feeds, options, progress, forms)
-    against.reasons.append(f"equal to {verdict.judge}: {_worst_errors(verdict)}")
+    against = _compare_layers(layers, fates, original, b, feeds, picture, options, progress, forms)
+    against.reasons.append(f"equal to {verdict.judge}: {worst_errors(verdict)}")
     return against
 
 
@@ -85,13 +91,13 @@ def _compare_layers(
     judge: Judge,
     b: Net,
     feeds: Mapping[str, Array],
+    picture: Array,
     options: Options,
     progress: Progress,
     forms: Mapping[tuple[str, ...], str] = MappingProxyType({}),
 ) -> Verdict:
-    """As prove_conversion; `forms` says which blobs are inexact, and how."""
+    """As prove_conversion; `picture` is what Darknet takes, `forms` says which blobs are inexact, and how."""
     names = [f"{layer.index} {layer.section}" for layer in layers]
-    picture = next(iter(feeds.values()))[0]
 
     def outputs(dtype: type) -> dict[str, Array]:
         values = (value for _, value in judge.iterate(picture, dtype))
@@ -131,12 +137,6 @@ def _add_doubts(verdict: Verdict, names: Sequence[str], judge: Judge) -> None:
     verdict.reasons += [
         f"{names[at]}: {judge.doubts[at]}" for at in range(begin, end + 1) if at in judge.doubts
     ]
-
-
-def _worst_errors(verdict: Verdict) -> str:
-    segment, end_to_end = verdict.worst("segment"), verdict.worst("end_to_end")
-    assert segment and end_to_end  # it passed
-    return f"worst by segment {segment.segment:.1e}, end to end {end_to_end.end_to_end:.1e}"
 
 
 def prove_darknet(

@@ -13,7 +13,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.drop_unreachable import drop_unreachable
-from nnie_prep.verify import TOLERANCE
+from nnie_prep.verify import TOLERANCE, Verdict
 
 Progress = Callable[[str], None]
 
@@ -69,3 +69,10 @@ def without_training(net: Net) -> Net:
         while any(note.changed for note in one(twin)):
             pass
     return twin
+
+
+def worst_errors(verdict: Verdict) -> str:
+    """Of a proof that passed, in words."""
+    segment, end_to_end = verdict.worst("segment"), verdict.worst("end_to_end")
+    assert segment and end_to_end  # it passed
+    return f"worst by segment {segment.segment:.1e}, end to end {end_to_end.end_to_end:.1e}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from nnie_prep.blob_map import Fate
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
+from nnie_prep.normalization import Normalization
 from nnie_prep.proof.feeds import all_shapes, draw_feeds, input_range
-from nnie_prep.proof.running import Options, Progress, without_training
+from nnie_prep.proof.folded_input import account_for_input, pad_with_mean, spoiled
+from nnie_prep.proof.running import Options, Progress, without_training, worst_errors
 from nnie_prep.verify import Verdict, compare
 
 
@@ -23,6 +26,7 @@ def prove_surgery(
     progress: Progress = lambda text: None,
     *,
     cut: bool = False,
+    folded: Normalization | None = None,
 ) -> Verdict:
     """Compares a Caffe net with what was made of it.
 
@@ -31,18 +35,54 @@ def prove_surgery(
 
     With `cut`, B may have other inputs and outputs than A: each input is fed with A's value of the blob
     that lies there, and the outputs are those of B.
+
+    With `folded`, B does that to its input itself: B is fed with raw pictures (the user's, or noise of 0 to
+    255), and A with what `folded` makes of them. Where zeros at a border stand for the mean, B must equal
+    the source that pads with the mean's place in its own values; how far that is from A is measured.
     """
     first, second = without_training(a), without_training(b)
-    low, high = input_range(a)
+    low, high = (0.0, 255.0) if folded else input_range(a)
     feeds = draw_feeds(first, options, low, high)
+    if folded is None:
+        return _compare(first, second, feeds, {}, fates, options, progress, cut)
+    sources = [name for name, fate in fates.items() if fate.blobs == (folded.blob,) and name in feeds]
+    (source,) = sources or [folded.blob]
+    raw, feeds = {folded.blob: feeds[source]}, feeds | {source: folded.apply(feeds[source])}
+    fates = account_for_input(second, fates, folded)
+    inexact = spoiled(second, fates, folded)
+    if not inexact:
+        return _compare(first, second, feeds, raw, fates, options, progress, cut)
+    padded = pad_with_mean(first, second, feeds, source, folded)
+    verdict = _compare(padded.net, second, padded.feeds, raw, fates, options, progress, cut)
+    verdict.judge = "the source that pads with the mean"
+    if not verdict.passed:
+        return verdict
+    against = _compare(first, second, feeds, raw, fates, options, progress, cut, inexact)
+    against.reasons.append(f"equal to {verdict.judge}: {worst_errors(verdict)}")
+    return against
+
+
+def _compare(
+    first: Net,
+    second: Net,
+    feeds: Mapping[str, Array],
+    raw: Mapping[str, Array],
+    fates: Mapping[str, Fate],
+    options: Options,
+    progress: Progress,
+    cut: bool,
+    inexact: Mapping[str, str] = MappingProxyType({}),
+) -> Verdict:
+    """As prove_surgery; `raw` are inputs of B that are not fed with what A has there."""
     progress("running the source")
     reference = options.engine.run(first, feeds)
     progress("measuring its rounding noise")
     precise = numpy_engine.forward(first, feeds, dtype=np.float64)
     progress("running the result")
     values = {**reference, **feeds}
-    source_of = _sources(second.inputs(), fates, values) if cut else {name: name for name in feeds}
-    theirs = {name: values[source] for name, source in source_of.items()}
+    inputs = [name for name in second.inputs() if name not in raw]
+    source_of = _sources(inputs, fates, values) if cut else {name: name for name in feeds if name not in raw}
+    theirs = {name: values[source] for name, source in source_of.items()} | dict(raw)
     ends = set(second.outputs())
     run = set(first.blob_names())
     for_training = Fate((), "only training needs it, and it was not run")
@@ -54,6 +94,7 @@ def prove_surgery(
         outputs=[name for name in fates if ends & set(fates[name].blobs)] if cut else first.outputs(),
         tolerance=options.tolerance,
         engine=options.engine.name,
+        inexact=inexact,
         same_shapes=True,
     )
     if options.input is None:  # else the user decides what shapes both are fed with
