@@ -23,6 +23,8 @@ from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 
 Array = NDArray[Any]
 
+INPUT_FOLDED = "input folded: "  # begins a comment that must not be forgotten, see normalization.py
+
 
 class DeferredBlob:
     """Weights that are computed when they are read, so that a whole net never lies in memory.
@@ -268,7 +270,11 @@ class Net:
             self.remove(follower)
 
     def rename_blob(self, old: str, new: str) -> None:
-        """Renames all versions of a blob wherever layers name it; `new` must be free."""
+        """Renames all versions of a blob wherever the net names it; `new` must be free."""
+        self.header.input[:] = [new if name == old else name for name in self.header.input]
+        for place, comment in enumerate(self.comments):
+            if comment.startswith(INPUT_FOLDED) and comment.endswith(f" {old}"):
+                self.comments[place] = comment.removesuffix(old) + new
         for layer in self.layers:
             layer.bottoms = [new if name == old else name for name in layer.bottoms]
             layer.tops = [new if name == old else name for name in layer.tops]

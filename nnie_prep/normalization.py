@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import INPUT_FOLDED, Array, Layer, Net
 from nnie_prep.weights import Factors
 
 ORDERS = ("RGB", "BGR")
 KEYS = ("scale", "mean", "order", "feed", "input", "border")
-_MARK = re.compile(r"input folded: (\S+) (.+)")
+_MARK = re.compile(INPUT_FOLDED + r"(\S+) (.+)")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Normalization:
 
     def mark(self) -> str:
         """The comment at the head of a net that has taken this in."""
-        return f"input folded: {self.text()} {self.blob}"
+        return f"{INPUT_FOLDED}{self.text()} {self.blob}"
 
     def description(self) -> dict[str, Any]:
         """What STEM.json says of the input: `order` is that of the pictures to be fed, with raw values."""
@@ -92,7 +92,8 @@ def _over_channels(values: Array, like: Array) -> Array:
 def folded_into(net: Net) -> Normalization | None:
     """What the net says that it does to raw pictures itself."""
     for comment in net.comments:
-        if match := _MARK.fullmatch(comment):
+        match = _MARK.fullmatch(comment)
+        if match and match[2] in net.inputs():  # else the net begins somewhere else now
             options = read_options(match[1])
             return _with(Normalization(), options | {"input": match[2]}, comment)
     return None

@@ -15,13 +15,12 @@ from nnie_prep import nnie_caffe_pb2
 from nnie_prep.caffe_io.caffemodel import layer_message
 from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.errors import UserError
-from nnie_prep.net import Layer, Net, check_wiring
+from nnie_prep.net import INPUT_FOLDED, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParameter, NetState, NetStateRule
 from nnie_prep.outputs.target_checks import stat_of_input
 
 _TOKEN = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#[^\n]*|[{}<>]|\n|[A-Za-z_]\w*""")
 _LONGEST_NAME = 512
-KEPT = "input folded: "  # see normalization.py
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -151,7 +150,7 @@ def _head_comments(text: str) -> list[str]:
             break
         is_first = is_first and bool(line.strip())
         comment = line.strip()[1:].removeprefix(" ")
-        if is_first or comment.startswith(KEPT):
+        if is_first or comment.startswith(INPUT_FOLDED):
             comments.append(comment)
     return comments
 

@@ -88,7 +88,7 @@ def change(job: Job) -> int:
         blob_map = BlobMap(outcome.before.blob_names())
         outcome.notes = passes.run(outcome.after, job.passes, blob_map, options.skip)
         _check_wanted(outcome.after, blob_map)
-        if getattr(options, "fold_input", None):
+        if getattr(options, "fold_input", None) is not None:
             _fold_input(options.fold_input, outcome, blob_map, job.is_darknet)
         if conversion is not None:
             about = describe(conversion, blob_map)
@@ -119,7 +119,7 @@ def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool
     where = f"--fold-input {text}"
     if mark := folded_into(outcome.before):
         raise UserError(
-            f"the input {mark.blob} is folded already ({mark.text()})",
+            f"input {mark.blob} is folded already: {mark.text()}",
             where,
             "feed it raw, and leave that out",
         )
@@ -130,7 +130,10 @@ def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool
     asked_for = replace(asked_for, blob=place[0] if place else asked_for.blob)
     notes = fold_input(outcome.after, asked_for)
     if declined := [note.text for note in notes if not note.changed]:
-        raise UserError(" | ".join(declined), where, "leave that to who feeds the net")
+        hint = "feed the net as before, and leave that out"
+        if any(asked_for.mean):
+            hint = "fold scale and order alone, and let the compiler subtract the mean; or add border=inexact"
+        raise UserError(" | ".join(declined), where, hint)
     outcome.notes["fold_input"], outcome.folded = notes, asked_for
     outcome.inexact += [f"{note.layer}: {note.text}" for note in notes if "inexact" in note.text]
 
