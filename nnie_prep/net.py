@@ -11,7 +11,7 @@ is overwritten".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ from nnie_prep.errors import UserError
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 
 Array = NDArray[Any]
+
+INPUT_FOLDED = "input folded: "  # begins a comment that must not be forgotten, see normalization.py
 
 
 class DeferredBlob:
@@ -104,17 +106,20 @@ class Net:
     """Layers in execution order, and in `header` everything of the file that is not a layer.
 
     `comments` stand at the head of the written prototxt, one line each, without '#'.
-    `source` names the file that the net was read from, for messages.
+    `source` names the file that the net was read from, for messages. `wanted` are the blobs, as they are
+    written last, that the user asked for: outputs even where a layer reads them. Empty: all that are unread.
     """
 
     layers: list[Layer] = field(default_factory=list)
     header: NetParameter = field(default_factory=NetParameter)
     comments: list[str] = field(default_factory=list)
     source: str = ""
+    wanted: tuple[str, ...] = ()
 
     def copy(self) -> Net:
         """A net of its own whose layers share their (immutable) blobs with this one."""
-        twin = Net([layer.copy() for layer in self.layers], comments=list(self.comments), source=self.source)
+        layers = [layer.copy() for layer in self.layers]
+        twin = Net(layers, comments=list(self.comments), source=self.source, wanted=self.wanted)
         twin.header.CopyFrom(self.header)
         return twin
 
@@ -161,6 +166,23 @@ class Net:
         """For each blob name the layer that writes it last."""
         return {name: layer for layer in self.layers for name in layer.tops}
 
+    def makers(self, blobs: Collection[str], given: Collection[str] = ()) -> list[Layer]:
+        """The layers that these blobs are computed by, from the net's inputs or from blobs that are given.
+
+        By name alone: only a layer that reads a blob may write it again, so that who makes its last value
+        makes all that came before it.
+        """
+        needed, makers = set(blobs), []
+        for layer in reversed(self.layers):
+            if not needed.isdisjoint(layer.tops):
+                makers.append(layer)
+                needed.update(name for name in layer.bottoms if name not in given)
+        return makers[::-1]
+
+    def is_wanted(self, layer: Layer, name: str) -> bool:
+        """Whether this top of the layer is what the user asked for by its name."""
+        return name in self.wanted and self.last_writers().get(name) is layer
+
     def writer(self, layer: Layer, bottom: int = 0) -> Layer | None:
         """Who writes what the layer reads as its bottom; None for an input of the net."""
         name = layer.bottoms[bottom]
@@ -188,7 +210,7 @@ class Net:
         if len(layer.tops) != 1:
             return None, f"{layer.name} has {len(layer.tops)} tops"
         found = self.readers(layer)
-        if not found:
+        if not found or self.is_wanted(layer, layer.tops[0]):
             return None, f"{layer.tops[0]} is an output of the net"
         if len(found) > 1:
             names = ", ".join(reader.name for reader in found)
@@ -202,6 +224,21 @@ class Net:
     def remove(self, layer: Layer) -> None:
         """Takes the layer out; its readers keep their bottoms' names."""
         del self.layers[self.index(layer)]
+
+    def drop_input(self, name: str) -> None:
+        """Takes out one input with its shape; the Input layer too where that was its only top."""
+        header = self.header
+        if name in header.input:
+            place = list(header.input).index(name)
+            del header.input[place], header.input_shape[place : place + 1]
+            del header.input_dim[4 * place : 4 * place + 4]
+        for layer in [one for one in self.layers if one.type == "Input" and name in one.tops]:
+            place = layer.tops.index(name)
+            del layer.tops[place]
+            if len(layer.proto.input_param.shape) > 1:
+                del layer.proto.input_param.shape[place]
+            if not layer.tops:
+                self.remove(layer)
 
     def insert_after(self, layer: Layer, *new: Layer) -> None:
         """Puts layers right behind one."""
@@ -233,7 +270,11 @@ class Net:
             self.remove(follower)
 
     def rename_blob(self, old: str, new: str) -> None:
-        """Renames all versions of a blob wherever layers name it; `new` must be free."""
+        """Renames all versions of a blob wherever the net names it; `new` must be free."""
+        self.header.input[:] = [new if name == old else name for name in self.header.input]
+        for place, comment in enumerate(self.comments):
+            if comment.startswith(INPUT_FOLDED) and comment.endswith(f" {old}"):
+                self.comments[place] = comment.removesuffix(old) + new
         for layer in self.layers:
             layer.bottoms = [new if name == old else name for name in layer.bottoms]
             layer.tops = [new if name == old else name for name in layer.tops]
@@ -251,6 +292,8 @@ class Net:
         readers = [self.readers(layer, index) for index in range(len(tops))]
         position = self.index(layer)
         for top, found in zip(tops, readers, strict=True):
+            if found and bottom != top and self.is_wanted(layer, top):
+                return f"{top} is an output of the net, and read too"
             if not found:
                 if reason := self._keep_output(layer, top):
                     return reason
@@ -276,7 +319,7 @@ class Net:
         others = [
             reader.name for reader in self.readers(writer, writer.tops.index(bottom)) if reader is not layer
         ]
-        if others or len(layer.tops) > 1:
+        if others or len(layer.tops) > 1 or (bottom != top and self.is_wanted(writer, bottom)):
             return f"{top} is an output of the net, and {bottom} is read elsewhere too"
         if self._overtakes_output(writer, layer):
             if len(writer.tops) > 1:

@@ -14,6 +14,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import (
     TRAIN,
+    BatchNormParameter,
     ConvolutionParameter,
     EltwiseParameter,
     PoolingParameter,
@@ -252,19 +253,39 @@ def inner_product(layer: Layer) -> InnerProduct:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """With `use_global_stats` the mean and variance of the blobs are used, else those of the batch."""
+    """With `use_global_stats` the mean and variance of the blobs are used, else those of the batch.
+
+    `scale_bias` is NVCaffe's: five blobs (mean, variance, correction, scale, bias) in the place of three, of
+    which the mean and variance are not sums, and y = scale * normalized x + bias.
+    """
 
     eps: float
     use_global_stats: bool
+    scale_bias: bool = False
 
 
 def batch_norm(layer: Layer) -> BatchNorm:
-    """The parameters of a BatchNorm layer in the TEST phase (batch_norm_layer.cpp, LayerSetUp)."""
+    """The parameters of a BatchNorm layer in the TEST phase (batch_norm_layer.cpp, LayerSetUp).
+
+    NVCaffe (NVIDIA/caffe 2d23717, the same file) takes no eps under 1e-5, has scale and bias where a filler
+    for them is given too, and looks at the phase alone.
+    """
     parameter = layer.proto.batch_norm_param
     stored = not is_training(layer)
+    scale_bias = (
+        parameter.scale_bias or parameter.HasField("scale_filler") or parameter.HasField("bias_filler")
+    )
     if parameter.HasField("use_global_stats"):
+        if scale_bias and parameter.use_global_stats != stored:
+            raise layer_error(
+                layer,
+                f"use_global_stats: {str(parameter.use_global_stats).lower()} beside scale_bias, which is "
+                "NVCaffe's, and NVCaffe goes by the phase",
+                "remove use_global_stats, or scale_bias if another Caffe trained this net",
+            )
         stored = parameter.use_global_stats
-    return BatchNorm(parameter.eps, stored)
+    least = BatchNormParameter().eps  # 1e-5, as float32 has it
+    return BatchNorm(max(parameter.eps, least) if scale_bias else parameter.eps, stored, scale_bias)
 
 
 def is_training(layer: Layer) -> bool:

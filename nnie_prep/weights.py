@@ -107,6 +107,14 @@ def scale_input_channels(
     return scaled
 
 
+def reverse_input_channels(weights: Weights, inputs: int, outputs: int, layout: Layout) -> Weights:
+    """The weights for input channels in the opposite order, as RGB is to BGR; not for grouped ones."""
+    reversed_ = np.empty(weights.shape, dtype=np.float32)
+    source = _by_input_channel(weights, inputs, outputs, layout, 1)
+    _by_input_channel(reversed_, inputs, outputs, layout, 1)[:] = source[:, :, ::-1]
+    return reversed_
+
+
 def sum_over_inputs(weights: Weights, shift: Vector, outputs: int, layout: Layout, group: int = 1) -> Vector:
     """What a shift (in,) of the input channels adds to an output (out,) that sees it through all weights.
 

@@ -127,6 +127,16 @@ class Draft:
         in_place = self.coin() if in_place is None else in_place
         return self.layer("BatchNorm", [x], blobs=blobs, in_place=in_place, **params)
 
+    def five_blobs(self, x: str) -> str:
+        """NVCaffe's BatchNorm: no sums, and a factor that must not matter."""
+        channels = self.shapes[x][1]
+        blobs = [self.normal(channels), self.random.uniform(0.3, 3.0, channels).astype(np.float32)]
+        blobs += [np.float32([self.pick(*SCALE_FACTORS)]), self.signed(channels), self.normal(channels)]
+        filler = {"type": "constant", "value": 1}
+        says = self.pick({"scale_bias": True}, {"scale_filler": filler}, {"bias_filler": filler})
+        param = says | {"eps": self.pick(1e-7, 1e-5, 0.1)}
+        return self.layer("BatchNorm", [x], blobs=blobs, in_place=self.coin(), batch_norm_param=param)
+
     def scale(self, x: str, in_place: bool | None = None) -> str:
         channels, bias = self.shapes[x][1], self.coin(0.7)
         blobs = [self.signed(channels)] + [self.normal(channels)] * bias

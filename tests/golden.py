@@ -11,12 +11,14 @@
     # - bn2: not folded: ..                           declined
 
 Weights that the net before does not spell out as `blobs` are random; blobs with a shape alone are
-filled. `# no weights` leaves them out. The net after is written without weights.
+filled. `# no weights` leaves them out. `# wanted: fc, conv` names what the user asked for. The net after is
+written without weights.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +66,8 @@ def read(path: Path) -> Case:
     after = text_format.Parse(expected, NetParameter())
     random = np.random.default_rng(sum(map(ord, path.stem)))
     net = lifted(text_format.Parse(before, NetParameter()), random)
+    if asked := re.search("^# wanted: (.*)", before, re.MULTILINE):
+        net.wanted = tuple(asked[1].split(", "))
     if "# no weights" in before:
         return Case(Drawn(net, {}), expected)
     shapes = net_input_shapes(net) | net_input_shapes(lifted(after, random))
@@ -107,9 +111,13 @@ def lifted(message: NetParameter, random: np.random.Generator) -> Net:
 def filled(
     layer: Layer | LayerParameter, place: int, shape: tuple[int, ...], random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Random values for one blob; a BatchNorm's are sums over a factor of 0.5."""
-    if layer.type == "BatchNorm" and place:
-        return np.float32([0.5]) if place == 2 else random.uniform(0.2, 2, shape).astype(np.float32)
+    """Random values for one blob; a BatchNorm's are sums over a factor of 0.5 (which NVCaffe's ignores)."""
+    if layer.type == "BatchNorm" and place in (1, 2):
+        return (
+            np.full(shape, 0.5, np.float32)
+            if place == 2
+            else random.uniform(0.2, 2, shape).astype(np.float32)
+        )
     return random.standard_normal(shape).astype(np.float32)
 
 

@@ -44,6 +44,13 @@ def conv_scale_bn(draft: Draft, x: str) -> str:
     return draft.any_scale(draft.batchnorm(draft.any_scale(draft.any_weighted(x))))
 
 
+def conv_five_blobs(draft: Draft, x: str) -> str:
+    """NVCaffe's BatchNorm, which scales and shifts too, behind a layer with weights or before one."""
+    x = draft.any_weighted(x) if draft.coin(0.7) else draft.relu(x)
+    x = draft.five_blobs(x)
+    return draft.any_scale(x) if draft.coin() else draft.convolution(x, padded=False)
+
+
 def grouped_deconv(draft: Draft, x: str) -> str:
     return draft.scale(draft.batchnorm(draft.deconvolution(x)))
 
@@ -261,6 +268,7 @@ MOTIFS: tuple[Motif, ...] = (
     conv_bn,
     conv_scales,
     conv_scale_bn,
+    conv_five_blobs,
     grouped_deconv,
     before_weights,
     plain_conv,
@@ -299,6 +307,9 @@ def random_net(motifs: Sequence[Motif], seed: int) -> Drawn:
         x = motif(draft, x)
     if ends:
         x = tail(draft, x)
+    if draft.coin(0.4):
+        names = list(draft.net.last_writers())
+        draft.net.wanted = tuple({draft.pick(*names) for _ in range(draft.pick(1, 2))}.difference(feeds))
     if trains:
         _training(draft, x)
     return Drawn(draft.net, feeds)

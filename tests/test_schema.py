@@ -13,7 +13,7 @@ from nnie_prep import nnie_caffe_pb2
 from nnie_prep.engines.caffe_engine import caffe_descriptor, find_caffe_python
 
 # The messages that forks add fields to. Every other message of Caffe is the same here, field for field.
-EXTENDED = {"LayerParameter", "PoolingParameter", "TransformationParameter"}
+EXTENDED = {"BatchNormParameter", "LayerParameter", "PoolingParameter", "TransformationParameter"}
 
 Shape = dict[str, tuple[Any, ...]]
 

@@ -129,11 +129,10 @@ def _fit(layer: Layer, stored: list[StoredBlob], shapes: list[Shape] | None, sou
     """The stored blobs in the shapes that the layer needs; `shapes` is None where nobody knows."""
     where = f"{source}: layer {layer.name!r} ({layer.origin})"
     if shapes is not None and len(shapes) != len(stored):
-        raise UserError(
-            f"{len(stored)} blob(s) stored, {len(shapes)} needed by {layer.type}",
-            where,
-            "give the caffemodel that was trained with this prototxt",
-        )
+        hint = "give the caffemodel that was trained with this prototxt"
+        if layer.type == "BatchNorm" and len(stored) == 5:
+            hint += ", or write batch_norm_param { scale_bias: true } if NVCaffe trained it"
+        raise UserError(f"{len(stored)} blob(s) stored, {len(shapes)} needed by {layer.type}", where, hint)
     blobs: list[Blob] = []
     for index, blob in enumerate(stored):
         found, needed = blob.shape, blob.shape

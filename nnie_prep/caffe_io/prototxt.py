@@ -15,7 +15,7 @@ from nnie_prep import nnie_caffe_pb2
 from nnie_prep.caffe_io.caffemodel import layer_message
 from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.errors import UserError
-from nnie_prep.net import Layer, Net, check_wiring
+from nnie_prep.net import INPUT_FOLDED, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParameter, NetState, NetStateRule
 from nnie_prep.outputs.target_checks import stat_of_input
 
@@ -144,12 +144,17 @@ def field_lines(text: str) -> dict[str, list[int]]:
 
 
 def _head_comments(text: str) -> list[str]:
-    """The comment lines before anything else, without '#' and one space."""
-    comments = []
+    """The comment lines before anything else, without '#' and one space; behind an empty line only what
+    must not be forgotten."""
+    comments: list[str] = []
+    is_first = True  # of the blocks of comments that empty lines part
     for line in text.split("\n"):
-        if not line.lstrip().startswith("#"):
+        if line.strip() and not line.lstrip().startswith("#"):
             break
-        comments.append(line.strip()[1:].removeprefix(" "))
+        is_first = is_first and bool(line.strip())
+        comment = line.strip()[1:].removeprefix(" ")
+        if is_first or comment.startswith(INPUT_FOLDED):
+            comments.append(comment)
     return comments
 
 

@@ -124,6 +124,27 @@ def add_change(parser: Parser, default_stem: str) -> None:
     add_output(parser)
 
 
+def add_until(parser: Parser) -> None:
+    parser.add_argument(
+        "--until",
+        action="append",
+        default=[],
+        metavar="BLOB",
+        help="an output that is wanted: what it does not need is dropped; may be given several times",
+    )
+
+
+def add_fold_input(parser: Parser) -> None:
+    parser.add_argument(
+        "--fold-input",
+        metavar="WHAT",
+        help="take what is done to the pictures into the first layers, so that raw bytes are fed: transform "
+        "(what the net's transform_param says), darknet (x / 255), or "
+        "scale=0.017,mean=103.94/116.78/123.68,order=bgr; with feed=rgb for pictures in another order than "
+        "the net's, input=NAME where there are several",
+    )
+
+
 def add_proof(parser: Parser) -> None:
     add_measure(parser)
     add_engine(parser)

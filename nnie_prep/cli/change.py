@@ -17,6 +17,7 @@ from nnie_prep.cli.weights import has_weights, named_after
 from nnie_prep.errors import UserError
 from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
+from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.passes.insert_bias import insert_bias
 from nnie_prep.passes.insert_engine import insert_engine
 
@@ -84,7 +85,7 @@ def add_bias(options: Namespace) -> int:
 
 def strip(options: Namespace) -> int:
     """The dropping passes alone."""
-    return _surgery(options, (drop_training, drop_identity), "_stripped")
+    return _surgery(options, (drop_unreachable, drop_training, drop_identity), "_stripped")
 
 
 def _surgery(

@@ -11,13 +11,15 @@ from nnie_prep.cli.judges import proof_options
 from nnie_prep.cli.report import Progress, verdict_json, verdict_text
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.errors import UserError
+from nnie_prep.normalization import folded_into
 from nnie_prep.proof import prove_surgery
 
 
 def verify(options: Namespace) -> int:
     """Compares all blobs that both nets have by name, and each output of the first with the second's.
 
-    No pass says here what became of the first net's other blobs; they are named as not compared.
+    No pass says here what became of the first net's other blobs; they are named as not compared. Where the
+    second net takes raw pictures and says so, the first is fed with what it took.
     """
     read_weights = reader_of(options)
     a = read_net(options.a_prototxt, options.a_caffemodel, read_weights=read_weights)
@@ -34,8 +36,9 @@ def verify(options: Namespace) -> int:
         name: Fate((name,)) if name in theirs else Fate((), "the second net has no blob of that name")
         for name in a.blob_names()
     }
+    folded = None if folded_into(a) else folded_into(b)
     with Progress(not options.quiet and not options.json) as progress:
-        verdict = prove_surgery(a, b, fates, proof_options(options), progress)
+        verdict = prove_surgery(a, b, fates, proof_options(options), progress, folded=folded)
     for name in a.outputs():
         if name not in theirs:
             verdict.reasons.append(f"output {name} is not in the second net")

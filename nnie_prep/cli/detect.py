@@ -21,6 +21,7 @@ from nnie_prep.detection.picture import as_planes, encode, format_of, read_pictu
 from nnie_prep.detection.preparation import Placement, prepare
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
+from nnie_prep.normalization import folded_into
 from nnie_prep.outputs import Outputs
 from nnie_prep.proof import without_training
 from nnie_prep.shapes import infer_shapes
@@ -62,9 +63,11 @@ def detect_on_picture(options: Namespace) -> int:
         source, (channels, height, width) = _input(net)
         letterbox = description.letterbox if options.letterbox is None else options.letterbox
         x, placement = prepare(as_planes(picture, channels), width, height, letterbox)
+        folded = folded_into(net)
+        fed = folded.undo(x[None]) if folded else x[None]
         progress("running the net")
         wanted = {name for head in description.heads for name in head.blobs}
-        blobs = engine_of(options).run(net, {source: x[None]}, wanted=wanted)
+        blobs = engine_of(options).run(net, {source: fed}, wanted=wanted)
         missing = sorted(wanted - blobs.keys())
         if missing:
             raise UserError(

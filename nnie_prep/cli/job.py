@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,13 @@ from nnie_prep.cli.report import Progress
 from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import as_text, describe_surgery, made_by
+from nnie_prep.edit import want
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
+from nnie_prep.normalization import Normalization, asked, folded_into
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment
+from nnie_prep.passes.fold_input import fold_input
 
 if TYPE_CHECKING:
     from nnie_prep.proof import Judge
@@ -56,6 +59,7 @@ class Outcome:
     floats: int = 0  # of a Darknet weights file, which is used to the last
     inexact: list[str] = field(default_factory=list)  # the Darknet layers that are, as asked
     notes: dict[str, list[Note]] = field(default_factory=dict)
+    folded: Normalization | None = None  # into the readers of the input
     verdict: Verdict | None = None
 
 
@@ -79,16 +83,24 @@ def change(job: Job) -> int:
         outcome, conversion = _read(job)
         if options.strict and outcome.warnings:
             raise UserError(" | ".join(outcome.warnings), hint="correct that, or leave out --strict")
+        if until := getattr(options, "until", []):
+            want(outcome.before, until)
+            outcome.after.wanted = outcome.before.wanted
         blob_map = BlobMap(outcome.before.blob_names())
         outcome.notes = passes.run(outcome.after, job.passes, blob_map, options.skip)
+        _check_wanted(outcome.after, blob_map)
+        if getattr(options, "fold_input", None) is not None:
+            _fold_input(options.fold_input, outcome, blob_map, job.is_darknet)
         if conversion is not None:
             about = describe(conversion, blob_map)
         else:
             about = describe_surgery(job.inputs[0], blob_map)
+        if outcome.folded is not None:
+            about["input"] = about.get("input", {}) | outcome.folded.description()
         _write(job, out, outcome, about, progress)
         if not options.no_verify:
             written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
-            outcome.verdict = _prove(job, outcome.before, conversion, written, blob_map, progress)
+            outcome.verdict = _prove(job, outcome, conversion, written, blob_map, progress)
         passed = outcome.verdict is None or outcome.verdict.passed
         if passed:
             out.commit()
@@ -96,9 +108,40 @@ def change(job: Job) -> int:
     return 0 if passed else 1
 
 
+def _check_wanted(net: Net, blob_map: BlobMap) -> None:
+    """Raises UserError where a pass took out a blob that the user asked for."""
+    for name in net.wanted:
+        if not (fate := blob_map[name]).blobs:
+            raise UserError(f"is {fate.reason}", f"--until {name}", f"outputs are {', '.join(net.outputs())}")
+
+
+def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool) -> None:
+    """What --fold-input asks for, or UserError why it cannot be."""
+    where = f"--fold-input {text}"
+    if mark := folded_into(outcome.before):
+        raise UserError(
+            f"input {mark.blob} is folded already: {mark.text()}",
+            where,
+            "feed it raw, and leave that out",
+        )
+    asked_for = asked(text, outcome.before)
+    if is_darknet and (asked_for.scale, any(asked_for.mean)) != ((1 / 255,), False):
+        raise UserError("Darknet takes x / 255 and nothing else", where, "write darknet, or darknet,feed=bgr")
+    place = blob_map[asked_for.blob].blobs if asked_for.blob in blob_map.names() else ()
+    asked_for = replace(asked_for, blob=place[0] if place else asked_for.blob)
+    notes = fold_input(outcome.after, asked_for)
+    if declined := [note.text for note in notes if not note.changed]:
+        hint = "feed the net as before, and leave that out"
+        if any(asked_for.mean):
+            hint = "fold scale and order alone, and let the compiler subtract the mean; or add border=inexact"
+        raise UserError(" | ".join(declined), where, hint)
+    outcome.notes["fold_input"], outcome.folded = notes, asked_for
+    outcome.inexact += [f"{note.layer}: {note.text}" for note in notes if "inexact" in note.text]
+
+
 def _prove(
     job: Job,
-    before: Net,
+    outcome: Outcome,
     conversion: Conversion | None,
     written: Net,
     blob_map: BlobMap,
@@ -111,15 +154,19 @@ def _prove(
     options = proof_options(job.options)
     if conversion is None:
         fates = {name: blob_map[name] for name in blob_map.names()}
-        return prove_surgery(before, written, fates, options, progress)
+        return prove_surgery(outcome.before, written, fates, options, progress, folded=outcome.folded)
     original = _judge(job, conversion, job.inputs[0])
     if not conversion.approximated:
-        return prove_conversion(conversion.layers, original, written, blob_map, options, progress)
+        return prove_conversion(
+            conversion.layers, original, written, blob_map, options, progress, folded=outcome.folded
+        )
     with tempfile.TemporaryDirectory(prefix="nnie_prep-") as folder:
         cfg = Path(folder, job.inputs[0].name)
         cfg.write_text(approximated_cfg(conversion.sections, conversion.approximated), encoding="utf-8")
         judge = _judge(job, conversion, cfg)
-        return prove_conversion(conversion.layers, judge, written, blob_map, options, progress, original)
+        return prove_conversion(
+            conversion.layers, judge, written, blob_map, options, progress, original, outcome.folded
+        )
 
 
 def _judge(job: Job, conversion: Conversion, cfg: Path) -> Judge:
@@ -177,6 +224,8 @@ def _influences(options: Namespace) -> tuple[str, ...]:
     """The options that change the bytes of the result."""
     found = [f"--target {options.target}"] if hasattr(options, "target") else []
     found += [option for option in darknet_options(options) if not option.startswith(_OF_THE_JUDGE)]
+    found += [f"--fold-input {options.fold_input}"] if getattr(options, "fold_input", None) else []
+    found += [f"--until {name}" for name in getattr(options, "until", [])]
     found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
     found += ["--engine-caffe"] if getattr(options, "engine_caffe", False) else []
     found += [f"--save-with {options.save_with}"] if options.save_with != "protobuf" else []

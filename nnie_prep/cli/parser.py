@@ -17,12 +17,14 @@ from nnie_prep.cli.arguments import (
     add_darknet,
     add_engine,
     add_flavor,
+    add_fold_input,
     add_measure,
     add_output,
     add_pair,
     add_pictures,
     add_proof,
     add_save_with,
+    add_until,
     add_weights_engine,
     add_writing,
     number,
@@ -75,6 +77,8 @@ def _prepare(commands: Any) -> None:
     )
     add_weights_engine(parser)
     add_darknet(parser)
+    add_until(parser)
+    add_fold_input(parser)
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 
@@ -108,6 +112,8 @@ def _merge_bn(commands: Any) -> None:
     parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
     parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
     add_weights_engine(parser)
+    add_until(parser)
+    add_fold_input(parser)
     add_change(parser, "each input's own name with _inference behind it")
 
 
@@ -132,11 +138,12 @@ def _strip(commands: Any) -> None:
         commands,
         "strip",
         "change.strip",
-        "Drop layers that only training needs, and layers that compute nothing",
+        "Drop layers that only training needs, layers that compute nothing, and what no wanted output needs",
         "train_val.prototxt model.caffemodel",
     )
     add_pair(parser)
     add_weights_engine(parser)
+    add_until(parser)
     add_change(parser, "each input's own name with _stripped behind it")
 
 

@@ -38,6 +38,14 @@ def until(net: Net, blobs: Sequence[str]) -> list[Note]:
     return _change(net, lambda one: cuts.until(one, blobs))
 
 
+def want(net: Net, blobs: Sequence[str]) -> None:
+    """Says which blobs the net is for, each as its last writer leaves it; `until` for all passes together.
+
+    drop_unreachable drops what they do not need, and every pass leaves them their names and values.
+    """
+    cuts.want(net, blobs)
+
+
 def from_(net: Net, blobs: Sequence[str]) -> list[Note]:
     """Makes inputs of these blobs and keeps what leads from them to the net's outputs.
 

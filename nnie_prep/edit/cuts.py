@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from nnie_prep.blob_map import Fate, Note
-from nnie_prep.edit.inputs import declare_input, drop_input
+from nnie_prep.edit.inputs import declare_input
 from nnie_prep.edit.layers import no_blob
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
@@ -14,7 +14,16 @@ from nnie_prep.shapes import infer_shapes
 
 def until(net: Net, blobs: Sequence[str]) -> list[Note]:
     _check_known(net, blobs)
-    return _keep(net, _makers(net, blobs), blobs, f"cut: {_named(blobs)} does not need it")
+    return _keep(net, net.makers(blobs), blobs, f"cut: {_named(blobs)} does not need it")
+
+
+def want(net: Net, blobs: Sequence[str]) -> None:
+    _check_known(net, blobs)
+    if not any(layer.bottoms for layer in net.makers(blobs)):
+        raise UserError(
+            f"no layer computes {_named(blobs)}", net.source, f"its outputs: {_named(net.outputs())}"
+        )
+    net.wanted = tuple(dict.fromkeys(blobs))
 
 
 def from_(net: Net, blobs: Sequence[str]) -> list[Note]:
@@ -29,11 +38,11 @@ def from_(net: Net, blobs: Sequence[str]) -> list[Note]:
                 net.source,
                 "begin at a blob whose shape is known",
             )
-    makers, in_header = _makers(net, blobs), bool(net.header.input)
+    makers, in_header = net.makers(blobs), bool(net.header.input)
     outputs = [name for name in _made_of(net, blobs) if name in net.outputs()]
     if not outputs:
         raise UserError(f"nothing reads {_named(blobs)}", net.source, "begin at a blob before the outputs")
-    kept = _makers(net, outputs, blobs)
+    kept = net.makers(outputs, blobs)
     _check_cut(net, kept, makers, blobs)
     notes = _keep(net, kept, [*outputs, *blobs], f"cut: the net begins at {_named(blobs)}")
     for name in blobs:
@@ -46,20 +55,6 @@ def _check_known(net: Net, blobs: Sequence[str]) -> None:
     for name in blobs:
         if name not in known:
             raise no_blob(net, name)
-
-
-def _makers(net: Net, blobs: Collection[str], given: Collection[str] = ()) -> list[Layer]:
-    """The layers that these blobs are computed by, from the net's inputs or from blobs that are given.
-
-    By name alone: only a layer that reads a blob may write it again, so that who makes its last value
-    makes all that came before it.
-    """
-    needed, makers = set(blobs), []
-    for layer in reversed(net.layers):
-        if not needed.isdisjoint(layer.tops):
-            makers.append(layer)
-            needed.update(name for name in layer.bottoms if name not in given)
-    return makers[::-1]
 
 
 def _made_of(net: Net, blobs: Collection[str]) -> list[str]:
@@ -101,7 +96,7 @@ def _keep(net: Net, kept: Sequence[Layer], wanted: Collection[str], reason: str)
     net.layers = [layer for layer in net.layers if layer in kept]
     read = {name for layer in net.layers for name in layer.bottoms}.union(wanted)
     for name in [name for name in net.inputs() if name not in read]:
-        drop_input(net, name)
+        net.drop_input(name)
     # Another top of a layer that is kept may have been overwritten in place by one that is not.
     now = net.last_writers()
     left = {name for name in net.blob_names() if now.get(name) is writers.get(name)}

@@ -16,21 +16,6 @@ def shapes_text(shapes: Sequence[Shape]) -> str:
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "none"
 
 
-def drop_input(net: Net, name: str) -> None:
-    """Takes out one input with its shape; the layer too where that was its only top."""
-    if name in net.header.input:
-        shapes = net_input_shapes(net)
-        _write_inputs(net, {one: shapes.get(one) for one in net.header.input if one != name})
-    for layer in list(net.layers):
-        if layer.type == "Input" and name in layer.tops:
-            place = layer.tops.index(name)
-            del layer.tops[place]
-            if len(layer.proto.input_param.shape) > 1:
-                del layer.proto.input_param.shape[place]
-            if not layer.tops:
-                net.remove(layer)
-
-
 def declare_input(net: Net, name: str, shape: Shape, in_header: bool) -> None:
     """A new input behind the others, in the header or as an Input layer."""
     if in_header:

@@ -49,9 +49,6 @@ def rename_blob(net: Net, old: str, new: str) -> list[Note]:
             f"blob {old!r} cannot be called {new!r}: that name {why}", net.source, "choose another"
         )
     net.rename_blob(old, new)
-    for place, name in enumerate(net.header.input):
-        if name == old:
-            net.header.input[place] = new
     return [Note(old, f"blob renamed to {new}", fates={old: Fate((new,))})]
 
 

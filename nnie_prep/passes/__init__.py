@@ -12,6 +12,7 @@ from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.net import Net
 from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
+from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.passes.fold_batchnorm import fold_batchnorm
 from nnie_prep.passes.fold_scale import fold_scale
 from nnie_prep.passes.fold_scale_forward import fold_scale_forward
@@ -21,7 +22,8 @@ from nnie_prep.passes.merge_batchnorm import merge_batchnorm
 Pass = Callable[[Net], list[Note]]
 
 PASSES: tuple[Pass, ...] = (
-    drop_training,  # first: what only training needs would be a second reader to all that follow
+    drop_unreachable,  # first: what leads to no output that is wanted must not hold up what follows
+    drop_training,  # before the rest: what only training needs would be a second reader to all that follow
     drop_identity,  # a Dropout or Split between a convolution and its BatchNorm would prevent the fold
     insert_bias,  # folding needs a bias to fold into
     fold_batchnorm,  # with the Scale behind it, in one rounding

@@ -38,7 +38,7 @@ def drop_training(net: Net) -> list[Note]:
 
     notes = []
     for name in [name for name in net.header.input if (None, name) in parts.gone]:
-        _drop_header_input(net, name)
+        net.drop_input(name)
         notes.append(Note(name, f"input {name} dropped: only training needs it", fates={name: GONE}))
     for layer in list(net.layers):
         fates = {name: GONE for name in layer.tops if layer in parts.dropped or (layer, name) in parts.gone}
@@ -117,11 +117,3 @@ def _replaced(layer: Layer, shapes: dict[str, Shape]) -> str:
     if transform.scale != 1:
         did.append(f"multiplied by {transform.scale:g}")
     return f"{text}; it {' and '.join(did)}, which the caller must do now" if did else text
-
-
-def _drop_header_input(net: Net, name: str) -> None:
-    header = net.header
-    place = list(header.input).index(name)
-    del header.input[place]
-    del header.input_shape[place : place + 1]
-    del header.input_dim[4 * place : 4 * place + 4]

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnie_prep import params, weights
 from nnie_prep.blob_map import Fate, Note
-from nnie_prep.net import DeferredBlob, Layer, Net
-from nnie_prep.passes.folding import WEIGHTED, layout_of, weighted_param, weights_problem
+from nnie_prep.net import Layer, Net
+from nnie_prep.passes.folding import WEIGHTED
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors, is_follower
+from nnie_prep.passes.forwards import misfit, spoils_shift, take_in, why_not_into
 from nnie_prep.passes.memory import memory_is_shared, why_memory_matters
 from nnie_prep.passes.sharing import Sharing
 from nnie_prep.weights import Factors
@@ -80,24 +80,7 @@ def _fold(net: Net, layer: Layer, run: list[Layer], factors: Factors) -> Note:
     if bottom in names:  # it has another value than before
         net.rename_blob(bottom, _name_before(run[0]))
 
-    (layout, _), (channels, group) = layout_of(layer), _inputs(layer, factors)
-    outputs = weighted_param(layer).num_output
-    scale, shift = factors.over(channels)
-    old = layer.blobs
-    layer.blobs = [
-        DeferredBlob(
-            old[0].shape,
-            lambda: weights.scale_input_channels(np.asarray(old[0]), scale, outputs, layout, group),
-        ),
-        *old[1:],
-    ]
-    if shift.any():
-
-        def bias() -> weights.Weights:
-            added = weights.sum_over_inputs(np.asarray(old[0]), shift, outputs, layout, group)
-            return weights.scale_bias(np.asarray(old[1]), Factors(np.ones_like(added), added))
-
-        layer.blobs[1] = DeferredBlob(old[1].shape, bias)
+    take_in(layer, factors)
     folded = ", ".join(f"{one.name} ({one.type})" for one in run)
     fate = Fate((), f"folded into {layer.name}")
     return Note(layer.name, f"folded {folded} forward into {layer.name}", fates=dict.fromkeys(names, fate))
@@ -108,27 +91,9 @@ def _name_before(layer: Layer) -> str:
     return f"{layer.tops[0]}_before_{layer.name}"
 
 
-def _inputs(layer: Layer, factors: Factors) -> tuple[int, int]:
-    """The input channels of a WEIGHTED layer, and in how many groups they are; (0, 1) if these do not fit.
-
-    What its weights leave open (of an InnerProduct and of depthwise layers) is as the factors have it.
-    """
-    shape, outputs = layer.blobs[0].shape, weighted_param(layer).num_output
-    if layer.type == "InnerProduct":
-        inputs = shape[0] if layer.proto.inner_product_param.transpose else shape[-1]
-        channels = factors.scale.size if factors.scale.ndim else inputs
-        return (channels if inputs % channels == 0 else 0), 1
-    if layer.type in params.DEPTHWISE_TYPES:
-        channels = factors.scale.size if factors.scale.ndim else outputs
-        return (channels, channels) if shape[1] == 1 and outputs % channels == 0 else (0, 1)
-    group = layer.proto.convolution_param.group
-    channels = shape[0] if layer.type == "Deconvolution" else shape[1] * group
-    return (channels, group) if factors.fit(channels) and outputs % group == 0 else (0, 1)
-
-
 def _why_not(net: Net, before: Layer, layer: Layer, factors: Factors, sharing: Sharing) -> str:
     """Why a layer, and what is taken already behind it (`factors` are of both), cannot be taken, or ""."""
-    if reason := sharing.dispute(before) or _why_not_into(layer, sharing):
+    if reason := sharing.dispute(before) or why_not_into(layer, sharing):
         return reason
     _, reason = net.only_reader(before)
     if reason or (reason := _misfit(before, layer, factors)):
@@ -143,34 +108,10 @@ def _why_not(net: Net, before: Layer, layer: Layer, factors: Factors, sharing: S
     return f"in Caffe others share the memory of {name}" if memory_is_shared(net, before) else ""
 
 
-def _why_not_into(layer: Layer, sharing: Sharing) -> str:
-    """Why nothing can be taken into a WEIGHTED layer, or ""."""
-    if len(layer.bottoms) != 1 or len(layer.tops) != 1 or layer.bottoms == layer.tops:
-        return f"{layer.name} has {len(layer.bottoms)} bottoms and {len(layer.tops)} tops"
-    if reason := weights_problem(layer) or sharing.text(layer):
-        return reason
-    axis = weighted_param(layer).axis
-    return f"the channels of {layer.name} are not on axis 1 (axis {axis})" if axis != 1 else ""
-
-
 def _misfit(before: Layer, layer: Layer, factors: Factors) -> str:
     """Why these factors cannot be taken into this layer, or ""."""
-    if not _inputs(layer, factors)[0]:
-        return f"{layer.name} does not have the {factors.scale.size} input channels that are scaled"
-    if not factors.shift.any():
-        return ""
-    if len(layer.blobs) == 1:
-        return f"{layer.name} has no bias to take the shift; insert_bias gives it one"
-    if layer.type == "InnerProduct":
-        return ""
-    param = layer.proto.convolution_param
-    if layer.type == "Deconvolution":
-        strides = (*param.stride, param.stride_h or 1, param.stride_w or 1)
-        if {*layer.blobs[0].shape[2:], *strides} != {1}:
-            return f"not all outputs of {layer.name} would see the shift of {before.name} through all weights"
-    elif any((*param.pad, param.pad_h, param.pad_w)):
-        return f"{layer.name} pads with zeros, which the shift of {before.name} does not reach"
-    return ""
+    reason = misfit(layer, factors)
+    return reason or (spoils_shift(layer, before.name) if factors.shift.any() else "")
 
 
 def _why_not_tried(net: Net, layer: Layer) -> str:

@@ -52,12 +52,17 @@ def _batchnorm(layer: Layer) -> tuple[Factors | None, str]:
         return None, f"{layer.name} uses the statistics of the batch, not stored ones (use_global_stats)"
     if not layer.blobs:
         return None, f"the weights of {layer.name} are not loaded"
-    if len(layer.blobs) != 3:
-        return None, f"{layer.name} has {len(layer.blobs)} blobs, and Caffe's BatchNorm has 3"
-    mean, variance, factor = _vectors(layer.blobs)
-    if mean.size != variance.size or factor.size != 1:
-        return None, f"the blobs of {layer.name} have sizes {mean.size}, {variance.size} and {factor.size}"
-    return weights.batchnorm_factors(mean, variance, float(factor[0]), param.eps), ""
+    expected = 5 if param.scale_bias else 3
+    if len(layer.blobs) != expected:
+        return None, f"{layer.name} has {len(layer.blobs)} blobs, and by its scale_bias {expected}"
+    mean, variance, factor, *scale_bias = vectors = _vectors(layer.blobs)
+    if [one.size for one in vectors] != [mean.size, mean.size, 1, mean.size, mean.size][:expected]:
+        return None, f"the blobs of {layer.name} have sizes {', '.join(str(one.size) for one in vectors)}"
+    if not scale_bias:
+        return weights.batchnorm_factors(mean, variance, float(factor[0]), param.eps), ""
+    # NVCaffe stores no sums and divides by nothing, whatever the third blob holds.
+    normalized = weights.batchnorm_factors(mean, variance, 1.0, param.eps)
+    return normalized.then(weights.scale_factors(*scale_bias)), ""
 
 
 def _scale(layer: Layer) -> tuple[Factors | None, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from nnie_prep.net import Layer, Net
 from nnie_prep.params import shares_memory
 
@@ -13,6 +15,24 @@ def memory_is_shared(net: Net, layer: Layer) -> bool:
     while writer is not None and name in writer.bottoms and not shares_memory(writer):
         writer = net.writer(writer, writer.bottoms.index(name))
     return writer is not None and shares_memory(writer)
+
+
+def overwrites_for(net: Net, layer: Layer, kept: Collection[Layer]) -> bool:
+    """Whether a layer in place overwrites, in Caffe's shared memory, what layers of `kept` read later."""
+    if not set(layer.bottoms).intersection(layer.tops) or not memory_is_shared(net, layer):
+        return False
+    owner, name = net.writer(layer), layer.bottoms[0]
+    while owner is not None and (shares_memory(owner) or name in owner.bottoms):
+        name = owner.bottoms[0]
+        owner = net.writer(owner)
+    memory, is_later = {name}, False
+    for one in net.layers[net.index(owner) + 1 if owner else 0 :]:
+        if memory.intersection(one.bottoms):
+            if is_later and one in kept:
+                return True
+            memory.update(one.tops if shares_memory(one) else ())
+        is_later |= one is layer
+    return False
 
 
 def why_memory_matters(net: Net, layer: Layer) -> str:

@@ -22,9 +22,6 @@ def rename_long_names(net: Net) -> list[Note]:
             continue
         short = shortened(name, net.blob_names())
         net.rename_blob(name, short)
-        for place, one in enumerate(net.header.input):
-            if one == name:
-                net.header.input[place] = short
         text = f"blob renamed to {short}: {len(name.encode())} bytes, and there is room for 31"
         notes.append(Note(name, text, fates={name: Fate((short,))}))
     return notes

@@ -20,7 +20,8 @@ def blob_shapes(layer: Layer, bottom_shapes: Sequence[Shape]) -> list[Shape]:
 
     Convolution (out, in/group, kh, kw), Deconvolution (in, out/group, kh, kw), InnerProduct
     (out, in) or transposed (in, out), Embed (words, out), each with a bias (out,) if it has one;
-    BatchNorm mean (C,), variance (C,), scale factor (1,); Scale its coefficients and their bias;
+    BatchNorm mean (C,), variance (C,), scale factor (1,), and NVCaffe's scale (C,), bias (C,); Scale its
+    coefficients and their bias;
     Bias, PReLU (C,) or (), Normalize (C,) or ().
     """
     bottoms = [tuple(shape) for shape in bottom_shapes]
@@ -35,7 +36,8 @@ def blob_shapes(layer: Layer, bottom_shapes: Sequence[Shape]) -> list[Shape]:
         parameter = layer.proto.embed_param
         return [(parameter.input_dim, parameter.num_output)] + [(parameter.num_output,)] * parameter.bias_term
     if layer.type == "BatchNorm":
-        return [(bottoms[0][1],), (bottoms[0][1],), (1,)]
+        channels: Shape = (bottoms[0][1],)
+        return [channels, channels, (1,)] + [channels] * (2 * params.batch_norm(layer).scale_bias)
     if layer.type in ("Scale", "Bias"):
         _, coefficients = coefficient_shape(layer, bottoms)
         own = layer.type == "Scale" and len(bottoms) == 1

@@ -175,6 +175,27 @@ def test_number_of_blobs(tmp_path, prototxt) -> None:
         read_net(other, path)
 
 
+def test_five_blobs_of_a_batchnorm(tmp_path) -> None:
+    """As NVCaffe writes them; a prototxt that does not say so is another net's, or lacks a word."""
+    head = (
+        'input: "x" input_shape { dim: 1 dim: 2 } layer { name: "n" type: "BatchNorm" bottom: "x" top: "y" '
+    )
+    nets = {"told": head + "batch_norm_param { scale_bias: true } }", "untold": head + "}"}
+    for name, text in nets.items():
+        (tmp_path / f"{name}.prototxt").write_text(text)
+    net = read_net(tmp_path / "told.prototxt")
+    blobs = [np.arange(1, size + 1, dtype=np.float32) * place for place, size in enumerate((2, 2, 1, 2, 2))]
+    net.layers[0].blobs = list(blobs)
+    path = tmp_path / "net.caffemodel"
+    with path.open("wb") as file:
+        write_caffemodel(net, file)
+    for found, blob in zip(read_net(tmp_path / "told.prototxt", path).layers[0].blobs, blobs, strict=True):
+        np.testing.assert_array_equal(np.asarray(found), blob)
+    with pytest.raises(UserError, match=r"5 blob\(s\) stored, 3 needed by BatchNorm") as caught:
+        read_net(tmp_path / "untold.prototxt", path)
+    assert "scale_bias: true" in caught.value.hint
+
+
 def test_caffemodel_of_another_net(tmp_path, prototxt) -> None:
     path = _written(tmp_path, prototxt)
     other = tmp_path / "other.prototxt"

@@ -94,7 +94,7 @@ def test_the_module_is_a_program_too() -> None:
 def test_passes_are_listed_with_what_they_do() -> None:
     lines = run("passes").out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == [
-        "drop_training", "drop_identity", "insert_bias", "fold_batchnorm", "fold_scale",
-        "fold_scale_forward", "merge_batchnorm",
+        "drop_unreachable", "drop_training", "drop_identity", "insert_bias", "fold_batchnorm",
+        "fold_scale", "fold_scale_forward", "merge_batchnorm",
     ]  # fmt: skip
     assert all(line.rstrip().endswith(".") for line in lines[1:])

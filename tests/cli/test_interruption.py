@@ -34,7 +34,7 @@ PLACES = [
     "nnie_prep.cli.job.read_net",  # the read-back of what was written
     "nnie_prep.cli.job.write_caffemodel",
     "nnie_prep.cli.job.format_prototxt",
-    "nnie_prep.proof.compare",
+    "nnie_prep.proof.darknet.compare",
     "nnie_prep.outputs.make_durable",
     "nnie_prep.outputs.rename_all",
 ]
@@ -74,7 +74,7 @@ def test_a_signal_leaves_nothing(folder: Path, place: str, number: int) -> None:
 
 def test_what_a_killed_run_left_is_cleaned_by_the_next(folder: Path) -> None:
     before = listing(folder)
-    cut_short("nnie_prep.proof.compare", signal.SIGKILL, *CONVERT)
+    cut_short("nnie_prep.proof.darknet.compare", signal.SIGKILL, *CONVERT)
     assert len(listing(folder)) == len(before) + 3
     assert run(*CONVERT).code == 0
     assert listing(folder).keys() == before.keys() | {"x.prototxt", "x.caffemodel", "x.json"}

@@ -240,7 +240,7 @@ def test_a_mixed_pair(folder: Path) -> None:
         (("show", "."), ".: is not a regular file"),
         (("show", "/dev/zero"), "/dev/zero: is not a regular file"),
         (("show", "small.prototxt", "/dev/null"), "/dev/null: is not a regular file"),
-        ((*MERGE, "--skip", "fold"), "no pass is called fold; choose from drop_training, "),
+        ((*MERGE, "--skip", "fold"), "no pass is called fold; choose from drop_unreachable, "),
         ((*MERGE, "--caffe-python", "/absent", "--engine", "caffe"), "/absent"),
         ((*CONVERT, "--input", "absent.npy"), "absent.npy: cannot be read"),
         ((*CONVERT, "--input", "."), ".: is not a regular file"),

@@ -11,7 +11,7 @@ import pytest
 from contract import error
 from golden import FOLDER, read
 from numpy.typing import NDArray
-from strategies import MOTIFS, Drawn, random_net
+from strategies import MOTIFS, Drawn, conv_five_blobs, random_net
 
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.engines import caffe_engine
@@ -48,8 +48,9 @@ def python() -> str:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_motif(seed: int, tmp_path: Path) -> None:
     """One net of all motifs in random order. Float32 on both sides, so that depth adds noise."""
+    known = [motif for motif in MOTIFS if motif is not conv_five_blobs]  # which is NVCaffe's
     random = np.random.default_rng(seed)
-    motifs = [MOTIFS[place] for place in random.permutation(len(MOTIFS))]
+    motifs = [known[place] for place in random.permutation(len(known))]
     drawn = next(
         one for one in (random_net(motifs, 100 * seed + n) for n in range(99)) if "label" not in one.feeds
     )

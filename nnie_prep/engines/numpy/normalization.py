@@ -11,20 +11,30 @@ from nnie_prep.net import Array, Layer
 
 
 def batch_norm(layer: Layer, bottoms: list[Array]) -> list[Array]:
-    """(x - mean) / sqrt(variance + eps) for each channel (batch_norm_layer.cpp, Forward_cpu)."""
+    """(x - mean) / sqrt(variance + eps) for each channel (batch_norm_layer.cpp, Forward_cpu).
+
+    NVCaffe's of five blobs multiplies by a scale and adds a bias after that, and neither reads the
+    correction nor sums its statistics (NVIDIA/caffe 2d23717, the same file, Forward_cpu).
+    """
     parameter = params.batch_norm(layer)
     x = bottoms[0]
     per_channel = (-1, *[1] * (x.ndim - 2))
     others = tuple(axis for axis in range(x.ndim) if axis != 1)
+    # Statistics of the batch need no weights, and none are asked for then.
+    stored = weights(layer, bottoms) if parameter.use_global_stats or parameter.scale_bias else []
     if parameter.use_global_stats:
-        mean, variance, factor = weights(layer, bottoms)  # sums, and how much has been summed
-        unit = 0 if factor[0] == 0 else 1 / factor[0]
-        mean, variance = (mean * unit).reshape(per_channel), (variance * unit).reshape(per_channel)
-        y = x - mean
+        mean, variance, factor = stored[:3]
+        if not parameter.scale_bias:  # sums, and how much has been summed
+            unit = 0 if factor[0] == 0 else 1 / factor[0]
+            mean, variance = mean * unit, variance * unit
+        y, variance = x - mean.reshape(per_channel), variance.reshape(per_channel)
     else:
         y = x - x.mean(axis=others, keepdims=True)
         variance = np.mean(y * y, axis=others, keepdims=True)
     y /= np.sqrt(variance + x.dtype.type(parameter.eps))
+    if parameter.scale_bias:
+        scale, bias = (values.reshape(per_channel) for values in stored[3:])
+        y = y * scale + bias
     return [y]
 
 

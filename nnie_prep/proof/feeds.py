@@ -1,0 +1,101 @@
+"""What nets are fed with: the user's arrays, or seeded noise in the range that the net is used to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+import numpy as np
+
+from nnie_prep.errors import UserError
+from nnie_prep.net import Array, Net
+from nnie_prep.proof.running import Options
+from nnie_prep.shapes import infer_shapes, net_input_shapes
+
+
+def all_shapes(net: Net) -> dict[str, tuple[int, ...]]:
+    """The shapes of all blobs as far as they are known; those of the inputs always are."""
+    return infer_shapes(net) | net_input_shapes(net)
+
+
+def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str, Array]:
+    """A value for each input: the user's (.npy, or .npz by name), or seeded uniform noise."""
+    shapes = all_shapes(net)
+    wanted = {name: shapes[name] for name in net.inputs()}
+    if not wanted:
+        raise UserError("has no input", net.source, "add `input:` and `input_shape { .. }` to the prototxt")
+    return drawn(wanted, options, low, high)
+
+
+def drawn(
+    wanted: Mapping[str, tuple[int, ...]], options: Options, low: float, high: float
+) -> dict[str, Array]:
+    if options.input is not None:
+        return read_feeds(options.input, wanted)
+    random = np.random.default_rng(options.seed)
+    return {name: random.uniform(low, high, shape).astype(np.float32) for name, shape in wanted.items()}
+
+
+def read_feeds(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Inputs from a file. A missing batch axis is added; any other difference in shape but that of
+    the batch, height and width raises UserError, and so do values that are no finite numbers."""
+    arrays = _load_arrays(path, next(iter(wanted)))
+    if arrays.keys() != wanted.keys():
+        raise UserError(
+            f"holds {', '.join(arrays) or 'nothing'}, and the net's inputs are {', '.join(wanted)}",
+            str(path),
+            "save one array per input with numpy.savez(path, name=array)",
+        )
+    feeds = {}
+    for name, shape in wanted.items():
+        array = arrays[name]
+        if array.dtype.kind not in "fiub":
+            raise UserError(
+                f"input {name!r} is of type {array.dtype}", str(path), "save float32 or integer numbers"
+            )
+        if array.ndim == len(shape) - 1:
+            array = array[np.newaxis]
+        if array.ndim != len(shape) or array.shape[1:2] != shape[1:2] or array.size == 0:
+            raise UserError(
+                f"input {name!r} has shape {arrays[name].shape}, and the net wants {shape}",
+                str(path),
+                "save an array of that shape, or of another height and width",
+            )
+        feeds[name] = array.astype(np.float32)
+        if not np.isfinite(feeds[name]).all():
+            raise UserError(
+                f"input {name!r} holds values that are not finite in float32",
+                str(path),
+                "replace infinities and NaN",
+            )
+    return feeds
+
+
+def _load_arrays(path: Path, name: str) -> dict[str, Array]:
+    """The arrays of an .npz, or the one of an .npy under the given name."""
+    hint = "save it with numpy.save or numpy.savez"
+    try:
+        with path.open("rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                raise UserError("is not a .npy or .npz file", str(path), hint)
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
+            return {name: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+    except (ValueError, EOFError, BadZipFile, ZlibError, MemoryError) as error:
+        raise UserError(f"is damaged, or holds no numbers ({error})", str(path), hint) from None
+
+
+def input_range(net: Net) -> tuple[float, float]:
+    """What the net is fed with, from the transform_param of a data layer if it has one."""
+    for layer in net.layers:
+        transform = layer.proto.transform_param
+        if layer.proto.HasField("transform_param"):
+            mean = float(np.mean(transform.mean_value)) if transform.mean_value else 0.0
+            mean = 128.0 if transform.mean_file else mean
+            low, high = sorted(((0.0 - mean) * transform.scale, (255.0 - mean) * transform.scale))
+            return low, high
+    return -128.0, 128.0
