@@ -16,7 +16,10 @@ PACKAGE = Path(__file__).parent.parent / "nnie_prep"
 LEVELS = (
     {"errors", "nnie_caffe_pb2"},
     {"net", "outputs"},
-    {"blob_map", "caffe_io", "description", "names", "normalization", "params", "shapes", "weights"},
+    {
+        *("blob_map", "caffe_io", "composites", "description", "kernels", "names", "normalization"),
+        *("params", "shapes", "weights"),
+    },
     {"passes", "darknet", "detection", "diff", "edit", "engines", "show"},
     {"verify"},
     {"caffe_weights", "proof", "quantization"},

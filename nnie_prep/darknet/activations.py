@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from nnie_prep.darknet import kernels
+from nnie_prep import composites, kernels
+from nnie_prep.composites import Step, branch, power, relu, times, weighted_sum
 from nnie_prep.darknet.builder import Builder
 from nnie_prep.darknet.cfg import Section, shown
 
 Activate = Callable[[Builder, str, bool], str]
-Step = tuple[str, dict[str, Any]]
 
 # normalize_channels and its kin add it to the sum of the channels (activations.c:131)
 _NORMALIZE_EPS = 0.0001
@@ -74,17 +73,6 @@ def _chain(build: Builder, blob: str, owned: bool, *, steps: tuple[Step, ...]) -
     return blob
 
 
-def _relu(slope: float = 0.0) -> Step:
-    return "ReLU", {"relu_param": {"negative_slope": slope}} if slope else {}
-
-
-def _power(scale: float = 1.0, shift: float = 0.0, power: float = 1.0) -> Step:
-    """(shift + scale * x) ** power"""
-    values = {"power": power, "scale": scale, "shift": shift}
-    neutral = {"power": 1.0, "scale": 1.0, "shift": 0.0}
-    return "Power", {"power_param": {key: value for key, value in values.items() if value != neutral[key]}}
-
-
 def _steps(*steps: Step) -> Activate:
     return partial(_chain, steps=steps)
 
@@ -92,77 +80,55 @@ def _steps(*steps: Step) -> Activate:
 # ---- sums and products of several branches -----------------------------------------------------
 
 
-def _branch(build: Builder, suffix: str, blob: str, *steps: Step) -> str:
-    """Steps on a copy of the blob; only the first writes a blob of its own."""
-    for number, (kind, parameters) in enumerate(steps):
-        name = f"act-{suffix}" if number == 0 else f"act-{suffix}-{kind.lower()}"
-        blob = build.add(kind, name, blob, in_place=number > 0, **parameters)
-    return blob
-
-
-def _times(build: Builder, blob: str, factor: str) -> str:
-    return build.add("Eltwise", "act", [blob, factor], eltwise_param={"operation": "PROD"})
-
-
-def _sum(build: Builder, suffix: str, blobs: list[str], coefficients: list[float]) -> str:
-    return build.add("Eltwise", suffix, blobs, eltwise_param={"operation": "SUM", "coeff": coefficients})
-
-
 def _swish(build: Builder, blob: str, owned: bool) -> str:
-    """x * sigmoid(x)"""
-    return _times(build, blob, _branch(build, "sigmoid", blob, ("Sigmoid", {})))
+    return composites.swish(build.adder("act"), blob)
 
 
 def _mish(build: Builder, blob: str, owned: bool) -> str:
-    """x * tanh(ln(1 + e^x)); BNLL is the logarithm."""
-    return _times(build, blob, _branch(build, "bnll", blob, ("BNLL", {}), ("TanH", {})))
+    return composites.mish(build.adder("act"), blob)
 
 
 def _relu6(build: Builder, blob: str, owned: bool) -> str:
-    """min(max(x, 0), 6) = relu(x) - relu(x - 6), which keeps small values exact.
-
-    AlexeyAB's CPU code lacks the case and computes 0 (activations.c:77); its GPU code has it.
-    """
-    above = _branch(build, "above", blob, _power(shift=-6.0), _relu())
-    return _sum(build, "act", [_branch(build, "relu", blob, _relu()), above], [1.0, -1.0])
+    """AlexeyAB's CPU code lacks the case and computes 0 (activations.c:77); its GPU code has it."""
+    return composites.clip(build.adder("act"), blob, 0.0, 6.0)
 
 
 def _gelu(build: Builder, blob: str, owned: bool) -> str:
     """0.5 x (1 + tanh(0.797885 x + 0.035677 x^3))"""
-    cube = _branch(build, "cube", blob, _power(power=3.0))
-    inner = _sum(build, "act-inner", [blob, cube], [0.797885, 0.035677])
+    cube = branch(build.adder("act"), "cube", blob, power(power=3.0))
+    inner = weighted_sum(build.adder("act"), "inner", [blob, cube], [0.797885, 0.035677])
     build.add("TanH", "act-tanh", inner, in_place=True)
-    build.add("Power", "act-half", inner, in_place=True, **_power(0.5, 0.5)[1])
-    return _times(build, blob, inner)
+    build.add("Power", "act-half", inner, in_place=True, **power(0.5, 0.5)[1])
+    return times(build.adder("act"), blob, inner)
 
 
 def _plse(build: Builder, blob: str, owned: bool) -> str:
     """x < -4: 0.01 (x + 4); x > 4: 0.01 (x - 4) + 1; else 0.125 x + 0.5, as a sum of two bent lines."""
-    low = _branch(build, "low", blob, _power(shift=4.0), _relu(0.08))
-    high = _branch(build, "high", blob, _power(shift=-4.0), _relu())
-    return _sum(build, "act", [low, high], [0.125, -0.115])
+    low = branch(build.adder("act"), "low", blob, power(shift=4.0), relu(0.08))
+    high = branch(build.adder("act"), "high", blob, power(shift=-4.0), relu())
+    return weighted_sum(build.adder("act"), "", [low, high], [0.125, -0.115])
 
 
 def _hardtan(build: Builder, blob: str, owned: bool) -> str:
     """min(max(x, -1), 1) = relu(x + 1) - relu(x - 1) - 1"""
-    low = _branch(build, "low", blob, _power(shift=1.0), _relu())
-    high = _branch(build, "high", blob, _power(shift=-1.0), _relu())
-    result = _sum(build, "act", [low, high], [1.0, -1.0])
-    return build.add("Power", "act-power", result, in_place=True, **_power(shift=-1.0)[1])
+    low = branch(build.adder("act"), "low", blob, power(shift=1.0), relu())
+    high = branch(build.adder("act"), "high", blob, power(shift=-1.0), relu())
+    result = weighted_sum(build.adder("act"), "", [low, high], [1.0, -1.0])
+    return build.add("Power", "act-power", result, in_place=True, **power(shift=-1.0)[1])
 
 
 def _lhtan(build: Builder, blob: str, owned: bool) -> str:
     """x < 0: 0.001 x; x > 1: 0.001 (x - 1) + 1; else x"""
-    low = _branch(build, "low", blob, _relu(0.001))
-    high = _branch(build, "high", blob, _power(shift=-1.0), _relu())
-    return _sum(build, "act", [low, high], [1.0, -0.999])
+    low = branch(build.adder("act"), "low", blob, relu(0.001))
+    high = branch(build.adder("act"), "high", blob, power(shift=-1.0), relu())
+    return weighted_sum(build.adder("act"), "", [low, high], [1.0, -0.999])
 
 
 def _hard_mish(build: Builder, blob: str, owned: bool) -> str:
     """x > 0: x; -2 < x <= 0: x^2 / 2 + x; else 0: x times half of min(max(x + 2, 0), 2)."""
-    low = _branch(build, "low", blob, _power(shift=2.0), _relu())
-    high = _branch(build, "high", blob, _relu())
-    return _times(build, blob, _sum(build, "act-gate", [low, high], [0.5, -0.5]))
+    low = branch(build.adder("act"), "low", blob, power(shift=2.0), relu())
+    high = branch(build.adder("act"), "high", blob, relu())
+    return times(build.adder("act"), blob, weighted_sum(build.adder("act"), "gate", [low, high], [0.5, -0.5]))
 
 
 # ---- over all channels of a pixel --------------------------------------------------------------
@@ -183,8 +149,8 @@ def _channel_sum(build: Builder, suffix: str, blob: str, weight: float, bias: fl
 def _share(build: Builder, positive: str) -> str:
     """x / (1e-4 + sum of the channels)"""
     divisor = _channel_sum(build, "act-sum", positive, 1.0, _NORMALIZE_EPS)
-    build.add("Power", "act-inverse", divisor, in_place=True, **_power(power=-1.0)[1])
-    return _times(build, positive, divisor)
+    build.add("Power", "act-inverse", divisor, in_place=True, **power(power=-1.0)[1])
+    return times(build.adder("act"), positive, divisor)
 
 
 def _normalize_channels(build: Builder, blob: str, owned: bool) -> str:
@@ -222,8 +188,8 @@ def _normalize_softmax_maxval(build: Builder, blob: str, owned: bool) -> str:
         blobs=[kernels.filled((channels, 1, 1, 1), _NORMALIZE_EPS), kernels.filled((channels,), 1.0)],
         convolution_param={"num_output": channels, "kernel_size": [1]},
     )
-    build.add("Power", "act-inverse", divisor, in_place=True, **_power(power=-1.0)[1])
-    return _times(build, softmax, divisor)
+    build.add("Power", "act-inverse", divisor, in_place=True, **power(power=-1.0)[1])
+    return times(build.adder("act"), softmax, divisor)
 
 
 def _linear(build: Builder, blob: str, owned: bool) -> str:
@@ -235,17 +201,17 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732, 1.0507
 ACTIVATIONS: dict[str, Activate] = {
     "linear": _linear,
     "logistic": _steps(("Sigmoid", {})),
-    "loggy": _steps(("Sigmoid", {}), _power(2.0, -1.0)),
-    "relu": _steps(_relu()),
+    "loggy": _steps(("Sigmoid", {}), power(2.0, -1.0)),
+    "relu": _steps(relu()),
     "relu6": _relu6,
     "elu": _steps(("ELU", {})),
-    "selu": _steps(("ELU", {"elu_param": {"alpha": _SELU_ALPHA}}), _power(_SELU_SCALE)),
+    "selu": _steps(("ELU", {"elu_param": {"alpha": _SELU_ALPHA}}), power(_SELU_SCALE)),
     "gelu": _gelu,
-    "relie": _steps(_relu(0.01)),
+    "relie": _steps(relu(0.01)),
     # max(x, 0) + 0.1 x, that is 1.1 x or 0.1 x
-    "ramp": _steps(_relu(float(np.float32(0.1 / 1.1))), _power(1.1)),
-    "leaky": _steps(_relu(0.1)),
-    "revleaky": _steps(_relu(0.1)),
+    "ramp": _steps(relu(float(np.float32(0.1 / 1.1))), power(1.1)),
+    "leaky": _steps(relu(0.1)),
+    "revleaky": _steps(relu(0.1)),
     "tanh": _steps(("TanH", {})),
     "plse": _plse,
     "hardtan": _hardtan,

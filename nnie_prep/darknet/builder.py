@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nnie_prep.composites import Add
 from nnie_prep.darknet.approximation import Approximated, Approximation
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.weights import Flavor, Stored, Stream
@@ -234,6 +235,14 @@ class Builder:
         assert in_place or name not in self.shapes, name
         tops = [bottoms[0] if in_place else name]
         return self.add_layer(kind, name, bottoms, tops, blobs, **parameters)[0]
+
+    def adder(self, name: str) -> Add:
+        """What adds layers named `layerN-name-suffix`, and without a suffix `layerN-name`."""
+
+        def add(kind: str, suffix: str, bottoms: str | Sequence[str], **parameters: Any) -> str:
+            return self.add(kind, f"{name}-{suffix}" if suffix else name, bottoms, **parameters)
+
+        return add
 
     def add_layer(
         self,

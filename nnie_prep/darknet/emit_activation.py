@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnie_prep.darknet import kernels
+from nnie_prep import composites, kernels
 from nnie_prep.darknet.activations import ANYWHERE, activate, read_activation
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
@@ -74,18 +74,7 @@ def _window(channels: int, size: int) -> Array:
 
 
 def _divided(
-    build: Builder, suffix: str, blob: str, weights: DeferredBlob, shift: float, power: float
+    build: Builder, name: str, blob: str, weights: DeferredBlob, shift: float, exponent: float
 ) -> str:
-    """x * (shift + weights * x^2) ^ power"""
-    n = weights.shape[0]
-    factor = build.add("Power", f"{suffix}-square", blob, power_param={"power": 2.0})
-    factor = build.add(
-        "Convolution",
-        f"{suffix}-sum",
-        factor,
-        blobs=[weights],
-        convolution_param={"num_output": n, "bias_term": False, "kernel_size": [1]},
-    )
-    parameters = {"power": power, "shift": shift} if shift else {"power": power}
-    build.add("Power", f"{suffix}-power", factor, in_place=True, power_param=parameters)
-    return build.add("Eltwise", suffix, [blob, factor], eltwise_param={"operation": "PROD"})
+    """x * (shift + weights * x^2) ^ exponent"""
+    return composites.scaled_by_squares(build.adder(name), blob, weights, shift, exponent)

@@ -6,13 +6,11 @@ activations that need more than one layer, which write `layerN-act`, and the blu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from nnie_prep.darknet import kernels
+from nnie_prep import kernels
 from nnie_prep.darknet.activations import IN_CONVOLUTION, activate, read_activation
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, ConvolutionWeights, Output, refusal
 from nnie_prep.darknet.cfg import Section
@@ -23,36 +21,6 @@ Pair = tuple[int, int]
 # AlexeyAB blas.c:292; pjreddie has it on the GPU (blas_kernels.cu:200) and sqrt(var) + 1e-6 on the CPU.
 BATCH_NORM_EPS = 1e-5
 _PJREDDIE_CPU_EPS = 1e-6
-
-
-def convolution_param(
-    num_output: int,
-    kernel: Pair,
-    *,
-    stride: Pair = (1, 1),
-    pad: Pair = (0, 0),
-    dilation: int = 1,
-    group: int = 1,
-    bias: bool = False,
-) -> Mapping[str, Any]:
-    """Caffe's parameters, with what is Caffe's default left out. Pairs are (vertical, horizontal)."""
-    parameters: dict[str, Any] = {"num_output": num_output}
-    if not bias:
-        parameters["bias_term"] = False
-    for values, both, each, default in (
-        (pad, "pad", "pad", 0),
-        (kernel, "kernel_size", "kernel", None),
-        (stride, "stride", "stride", 1),
-    ):
-        if values[0] != values[1]:
-            parameters[f"{each}_h"], parameters[f"{each}_w"] = values
-        elif values[0] != default:
-            parameters[both] = [values[0]]
-    if dilation != 1:
-        parameters["dilation"] = [dilation]
-    if group != 1:
-        parameters["group"] = group
-    return parameters
 
 
 @dataclass(frozen=True)
@@ -94,7 +62,7 @@ def emit_convolutional(build: Builder, section: Section) -> Output:
         "conv",
         build.picture(source),
         blobs=[weights.weights] if batch_normalize else [weights.weights, weights.biases],
-        convolution_param=convolution_param(
+        convolution_param=kernels.convolution_param(
             filters,
             (geometry.size, geometry.size),
             stride=stride,
@@ -283,7 +251,7 @@ def blur(build: Builder, blob: str, antialiasing: int, stride: Pair) -> str:
         "blur",
         blob,
         blobs=[kernels.depthwise(channels, kernel)],
-        convolution_param=convolution_param(
+        convolution_param=kernels.convolution_param(
             channels, (len(line), len(line)), stride=stride, pad=(pad, pad), group=channels
         ),
     )

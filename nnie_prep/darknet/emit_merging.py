@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from nnie_prep.darknet import kernels
+from nnie_prep import composites
 from nnie_prep.darknet.activations import ANYWHERE, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.emit_convolution import convolution_param
 
 
 def emit_route(build: Builder, section: Section) -> Output:
@@ -74,12 +73,9 @@ def _sizes(sources: list[Output]) -> str:
 def _part(build: Builder, number: int, blob: str, groups: int, group_id: int) -> str:
     channels = build.shapes[blob][1]
     count = channels // groups
-    return build.add(
-        "Convolution",
-        "route" if number == 1 else f"route{number}",
-        blob,
-        blobs=[kernels.selection(range(count * group_id, count * (group_id + 1)), channels)],
-        convolution_param=convolution_param(count, (1, 1)),
+    chosen = range(count * group_id, count * (group_id + 1))
+    return composites.selected(
+        build.add, "route" if number == 1 else f"route{number}", blob, channels, chosen
     )
 
 

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from nnie_prep.darknet import kernels
+from nnie_prep.composites import crop, selected
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.emit_convolution import blur, convolution_param
+from nnie_prep.darknet.emit_convolution import blur
 from nnie_prep.net import Array, DeferredBlob
 
 Pair = tuple[int, int]
-
-# A kernel larger than this in both directions is applied as two, one for each direction.
-_SEPARATE_ABOVE = 3
 
 _MOST_RUNS = 4096
 # Windows along one side; the numbers that each of them needs are computed at once.
@@ -112,36 +109,7 @@ def _pool(build: Builder, suffix: str, method: str, blob: str, windows: _Windows
         (extra, have - extra - out)
         for extra, out, have in zip(windows.extra, windows.out, build.shapes[blob][2:], strict=True)
     )
-    return crop(build, blob, rows, columns)
-
-
-def crop(
-    build: Builder, blob: str, rows: Pair, columns: Pair, *, scale: float = 1.0, shift: float = 0.0
-) -> str:
-    """Takes off (first, last) rows and columns; the rest becomes scale * x + shift."""
-    if rows == columns == (0, 0) and (scale, shift) == (1.0, 0.0):
-        return blob
-    if sum(rows) >= _SEPARATE_ABOVE and sum(columns) >= _SEPARATE_ABOVE:
-        blob = _crop(build, "crop-rows", blob, rows, (0, 0), 1.0, 0.0)
-        rows = (0, 0)
-    return _crop(build, "crop", blob, rows, columns, scale, shift)
-
-
-def _crop(
-    build: Builder, suffix: str, blob: str, rows: Pair, columns: Pair, scale: float, shift: float
-) -> str:
-    channels = build.shapes[blob][1]
-    kernel = (sum(rows) + 1, sum(columns) + 1)
-    blobs = [kernels.depthwise(channels, kernels.one_hot(kernel, (rows[0], columns[0]), scale))]
-    if shift:
-        blobs.append(kernels.filled((channels,), shift))
-    return build.add(
-        "Convolution",
-        suffix,
-        blob,
-        blobs=blobs,
-        convolution_param=convolution_param(channels, kernel, group=channels, bias=bool(shift)),
-    )
+    return crop(build.add, blob, build.shapes[blob][1], rows, columns)
 
 
 def _maxpool_depth(build: Builder, section: Section, antialiasing: int) -> Output:
@@ -181,16 +149,12 @@ def _maxpool_depth(build: Builder, section: Section, antialiasing: int) -> Outpu
     else:
         build.check_loadable((n, channels, 1, 1))
         parts = [
-            build.add(
-                "Convolution",
+            selected(
+                build.add,
                 f"run{run + 1}",
                 blob,
-                blobs=[
-                    kernels.selection(
-                        [g if g < channels else g - n for g in range(run * n, run * n + n)], channels
-                    )
-                ],
-                convolution_param=convolution_param(n, (1, 1)),
+                channels,
+                [g if g < channels else g - n for g in range(run * n, run * n + n)],
             )
             for run in range(runs)
         ]

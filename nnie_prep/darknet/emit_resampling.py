@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from nnie_prep.darknet import kernels
+from nnie_prep import composites, kernels
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.emit_convolution import convolution_param
-from nnie_prep.darknet.emit_pooling import crop
 
 
 def emit_upsample(build: Builder, section: Section) -> Output:
@@ -34,14 +32,16 @@ def emit_upsample(build: Builder, section: Section) -> Output:
         blob = build.add("Power", "upsample", blob, power_param={"scale": scale})
     elif build.target == "nnie" and stride == 2 and scale == 1.0:
         blob = build.add("Upsample", "upsample", blob, upsample_param={"scale": 2})
+    elif stride > 0:
+        blob = composites.enlarged(build.add, "upsample", blob, channels, (stride, stride), scale)
     else:
-        step = abs(stride)
+        step = (-stride, -stride)
         blob = build.add(
-            "Deconvolution" if stride > 0 else "Convolution",
+            "Convolution",
             "upsample",
             blob,
-            blobs=[kernels.filled((channels, 1, step, step), scale)],
-            convolution_param=convolution_param(channels, (step, step), stride=(step, step), group=channels),
+            blobs=[kernels.filled((channels, 1, *step), scale)],
+            convolution_param=kernels.convolution_param(channels, step, stride=step, group=channels),
         )
     size = (height * stride, width * stride) if stride > 0 else (height // -stride, width // -stride)
     return Output((channels, *size), blob)
@@ -131,16 +131,7 @@ def _check_divides(section: Section, source: Output, stride: int) -> None:
 
 
 def _space_to_depth(build: Builder, blob: str, stride: int) -> str:
-    channels = build.shapes[blob][1]
-    return build.add(
-        "Convolution",
-        "reorg",
-        blob,
-        blobs=[kernels.space_to_depth(channels, stride)],
-        convolution_param=convolution_param(
-            channels * stride * stride, (stride, stride), stride=(stride, stride)
-        ),
-    )
+    return composites.space_to_depth(build.add, "reorg", blob, build.shapes[blob][1], (stride, stride))
 
 
 def _depth_to_space(build: Builder, blob: str, stride: int) -> Output:
@@ -152,8 +143,8 @@ def _depth_to_space(build: Builder, blob: str, stride: int) -> Output:
             "Deconvolution",
             "reorg",
             blob,
-            blobs=[kernels.space_to_depth(count, stride)],
-            convolution_param=convolution_param(count, (stride, stride), stride=(stride, stride)),
+            blobs=[kernels.space_to_depth(count, (stride, stride))],
+            convolution_param=kernels.convolution_param(count, (stride, stride), stride=(stride, stride)),
         )
     return Output((count, height * stride, width * stride), blob)
 
@@ -175,5 +166,7 @@ def emit_crop(build: Builder, section: Section) -> Output:
     scale, shift = (2.0, -1.0) if adjust else (1.0, 0.0)
     return Output(
         (source.channels, *wanted),
-        crop(build, build.picture(source), rows, columns, scale=scale, shift=shift),
+        composites.crop(
+            build.add, build.picture(source), source.channels, rows, columns, scale=scale, shift=shift
+        ),
     )

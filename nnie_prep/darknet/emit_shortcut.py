@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnie_prep.darknet import kernels
+from nnie_prep import kernels
 from nnie_prep.darknet.activations import IN_SHORTCUT, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section, shown
-from nnie_prep.darknet.emit_convolution import convolution_param
 from nnie_prep.darknet.emit_merging import read_index, read_indices
 from nnie_prep.net import Array, DeferredBlob
 
@@ -85,7 +84,7 @@ def _fit_channels(build: Builder, number: int, source: Output, channels: int) ->
         _numbered("channels", number),
         blob,
         blobs=[kernels.selection(range(channels), source.channels)],
-        convolution_param=convolution_param(channels, (1, 1)),
+        convolution_param=kernels.convolution_param(channels, (1, 1)),
     )
 
 
@@ -195,7 +194,9 @@ def _placed(build: Builder, other: Output, source: Output, stride: int, sample: 
             "sample",
             blob,
             blobs=[kernels.depthwise(channels, kernels.one_hot(kernel, (0, 0)))],
-            convolution_param=convolution_param(channels, kernel, stride=(stride, stride), group=channels),
+            convolution_param=kernels.convolution_param(
+                channels, kernel, stride=(stride, stride), group=channels
+            ),
         )
     spread = [
         _span(mine, have, sample) for mine, have in zip(source.size, build.shapes[blob][2:], strict=True)
@@ -207,7 +208,9 @@ def _placed(build: Builder, other: Output, source: Output, stride: int, sample: 
             "spread",
             blob,
             blobs=[kernels.depthwise(channels, kernels.one_hot(kernel, (0, 0)))],
-            convolution_param=convolution_param(channels, kernel, stride=(sample, sample), group=channels),
+            convolution_param=kernels.convolution_param(
+                channels, kernel, stride=(sample, sample), group=channels
+            ),
         )
     return blob
 

@@ -1,4 +1,4 @@
-"""Constant weights that move, select or sum values without changing them.
+"""Constant weights that move, select or sum values without changing them, and parameters for them.
 
 All are computed when they are read. A product with 1 and sums with 0 are exact, so a layer with one-hot
 weights moves finite values bit by bit.
@@ -6,7 +6,8 @@ weights moves finite values bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,15 +49,46 @@ def selection(chosen: Sequence[int], channels: int) -> DeferredBlob:
     return DeferredBlob(shape, compute)
 
 
-def space_to_depth(channels: int, stride: int) -> DeferredBlob:
-    """(s*s*channels, channels, s, s): output off*channels + c is c at (off / s, off % s) of each block."""
-    shape = (stride * stride * channels, channels, stride, stride)
+def space_to_depth(channels: int, block: Pair) -> DeferredBlob:
+    """(bh*bw*channels, channels, bh, bw): output off*channels + c is c at (off / bw, off % bw) of a block."""
+    rows, columns = block
+    shape = (rows * columns * channels, channels, rows, columns)
 
     def compute() -> Array:
         weights: Array = np.zeros(shape, np.float32)
-        for offset in range(stride * stride):
-            block = weights[offset * channels : (offset + 1) * channels]
-            np.fill_diagonal(block[:, :, offset // stride, offset % stride], 1.0)
+        for offset in range(rows * columns):
+            part = weights[offset * channels : (offset + 1) * channels]
+            np.fill_diagonal(part[:, :, offset // columns, offset % columns], 1.0)
         return weights
 
     return DeferredBlob(shape, compute)
+
+
+def convolution_param(
+    num_output: int,
+    kernel: Pair,
+    *,
+    stride: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    dilation: int = 1,
+    group: int = 1,
+    bias: bool = False,
+) -> Mapping[str, Any]:
+    """Caffe's parameters, with what is Caffe's default left out. Pairs are (vertical, horizontal)."""
+    parameters: dict[str, Any] = {"num_output": num_output}
+    if not bias:
+        parameters["bias_term"] = False
+    for values, both, each, default in (
+        (pad, "pad", "pad", 0),
+        (kernel, "kernel_size", "kernel", None),
+        (stride, "stride", "stride", 1),
+    ):
+        if values[0] != values[1]:
+            parameters[f"{each}_h"], parameters[f"{each}_w"] = values
+        elif values[0] != default:
+            parameters[both] = [values[0]]
+    if dilation != 1:
+        parameters["dilation"] = [dilation]
+    if group != 1:
+        parameters["group"] = group
+    return parameters
