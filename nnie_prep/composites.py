@@ -7,6 +7,7 @@ the suffix (the layer with the result has none), and returns its top.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -82,21 +83,28 @@ def mish(add: Add, blob: str) -> str:
     return times(add, blob, branch(add, "bnll", blob, ("BNLL", {}), ("TanH", {})))
 
 
-def clip(add: Add, blob: str, low: float, high: float) -> str:
-    """min(max(x, low), high) = relu(x - low) - relu(x - high) + low, where x below low is below high too.
+def clip(add: Add, blob: str, low: float, high: float, slope: float = 0.0) -> str:
+    """min(max(x, low), high) = relu(x - low) - relu(x - high) + low; each of the bounds may be infinite.
 
     A difference of two bent lines keeps small values exact, where high - relu(high - x) would round them
-    to the precision of `high`, which is coarse in 8 bits.
+    to the precision of `high`, which is coarse in 8 bits. With low = 0 what is below it is `slope` * x.
     """
-    below = (
-        branch(add, "relu", blob, relu()) if low == 0 else branch(add, "low", blob, power(shift=-low), relu())
-    )
-    above = branch(add, "above", blob, power(shift=-high), relu())
+    parts, coefficients = [blob], [1.0]
     if low == 0:
-        return weighted_sum(add, "", [below, above], [1.0, -1.0])
-    bent = weighted_sum(add, "bent", [below, above], [1.0, -1.0])
-    kind, parameters = power(shift=low)
-    return add(kind, "", bent, in_place=True, **parameters)
+        parts = [branch(add, "relu", blob, relu(slope))]
+    elif low != -math.inf:
+        parts = [branch(add, "low", blob, power(shift=-low), relu())]
+    if high != math.inf:
+        parts.append(branch(add, "above", blob, power(shift=-high), relu()))
+        coefficients.append(-1.0)
+    is_shifted = low not in (0, -math.inf)
+    result = parts[0]
+    if len(parts) > 1:
+        result = weighted_sum(add, "bent" if is_shifted else "", parts, coefficients)
+    if is_shifted:
+        kind, parameters = power(shift=low)
+        result = add(kind, "", result, in_place=True, **parameters)
+    return result
 
 
 # ---- pictures ----------------------------------------------------------------------------------

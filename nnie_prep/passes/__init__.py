@@ -6,7 +6,8 @@ A pass is one public function in a file of its name: a single sweep over the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.net import Net
@@ -16,8 +17,25 @@ from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.passes.fold_batchnorm import fold_batchnorm
 from nnie_prep.passes.fold_scale import fold_scale
 from nnie_prep.passes.fold_scale_forward import fold_scale_forward
+from nnie_prep.passes.fold_shuffle_channel import fold_shuffle_channel
 from nnie_prep.passes.insert_bias import insert_bias
 from nnie_prep.passes.merge_batchnorm import merge_batchnorm
+from nnie_prep.passes.merge_in_place import merge_in_place
+from nnie_prep.passes.replace_crop import replace_crop
+from nnie_prep.passes.replace_deconvolution import replace_deconvolution
+from nnie_prep.passes.replace_depthwise_convolution import replace_depthwise_convolution
+from nnie_prep.passes.replace_floor_pooling import replace_floor_pooling
+from nnie_prep.passes.replace_grouped_convolution import replace_grouped_convolution
+from nnie_prep.passes.replace_mish import replace_mish
+from nnie_prep.passes.replace_normalize import replace_normalize
+from nnie_prep.passes.replace_pass_through import replace_pass_through
+from nnie_prep.passes.replace_permute import replace_permute
+from nnie_prep.passes.replace_power import replace_power
+from nnie_prep.passes.replace_relu6 import replace_relu6
+from nnie_prep.passes.replace_shuffle_channel import replace_shuffle_channel
+from nnie_prep.passes.replace_slice import replace_slice
+from nnie_prep.passes.replace_swish import replace_swish
+from nnie_prep.passes.replace_upsample import replace_upsample
 
 Pass = Callable[[Net], list[Note]]
 
@@ -31,6 +49,57 @@ PASSES: tuple[Pass, ...] = (
     fold_scale_forward,  # only what has no layer with weights before it: forwards, padding may spoil it
     merge_batchnorm,  # last: a fold leaves nothing where this leaves a Scale
 )
+
+
+# What NNIE has not, or computes slowly. They run behind PASSES: a one-hot kernel that nothing was folded
+# into is exact in 8 bits.
+NNIE_PASSES: tuple[Pass, ...] = (
+    replace_floor_pooling,  # may cut by grouped convolutions, which come next but some
+    replace_relu6,
+    replace_mish,
+    replace_swish,
+    replace_power,
+    fold_shuffle_channel,  # before what follows takes the convolutions around it apart
+    replace_shuffle_channel,  # what could not be folded
+    replace_slice,
+    replace_crop,
+    replace_deconvolution,  # behind the folds: one that took a BatchNorm is no nearest neighbour any more
+    replace_grouped_convolution,  # behind all that make grouped convolutions
+    merge_in_place,  # last: layers in place are what the others find hardest
+)
+
+# What stock BVLC Caffe has not, in whatever version: its 1.0 lacks rounding down, Clip and Swish too.
+STOCK_PASSES: tuple[Pass, ...] = (
+    replace_floor_pooling,
+    replace_relu6,
+    replace_mish,
+    replace_swish,
+    fold_shuffle_channel,  # before replace_shuffle_channel, as it costs nothing
+    replace_shuffle_channel,
+    replace_upsample,
+    replace_pass_through,
+    replace_depthwise_convolution,
+    replace_normalize,
+    replace_permute,
+)
+
+ALL_PASSES: tuple[Pass, ...] = tuple(dict.fromkeys(PASSES + NNIE_PASSES + STOCK_PASSES))
+
+# Which pass replaces a layer that some Caffe has not, and leaves all other blobs as they are.
+REPLACES: Mapping[str, Pass] = {
+    "Clip": replace_relu6,
+    "ConvolutionDepthwise": replace_depthwise_convolution,
+    "DepthwiseConv": replace_depthwise_convolution,
+    "DepthwiseConvolution": replace_depthwise_convolution,
+    "Mish": replace_mish,
+    "Normalize": replace_normalize,
+    "PassThrough": replace_pass_through,
+    "Permute": replace_permute,
+    "ReLU6": replace_relu6,
+    "ShuffleChannel": replace_shuffle_channel,
+    "Swish": replace_swish,
+    "Upsample": replace_upsample,
+}
 
 
 def names_of(passes: Iterable[Pass]) -> list[str]:
@@ -59,3 +128,19 @@ def run(
                 break
         notes[one.__name__] = kept + sweep
     return notes
+
+
+def lower(net: Net, known: Collection[str]) -> tuple[Net, list[str]]:
+    """The net for a Caffe that knows these layer types only, and what was replaced, in words.
+
+    The net itself where nothing is. All its blobs keep their names and values; what cannot be replaced
+    stays.
+    """
+    counts = Counter(layer.type for layer in net.layers)
+    foreign = [kind for kind in counts if kind not in known and kind in REPLACES]
+    if not foreign:
+        return net, []
+    twin = net.copy()
+    run(twin, dict.fromkeys(REPLACES[kind] for kind in foreign), BlobMap([]))
+    gone = counts - Counter(layer.type for layer in twin.layers)
+    return twin, [f"{count} {kind}" for kind, count in gone.items()]

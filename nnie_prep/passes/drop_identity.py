@@ -22,7 +22,7 @@ from nnie_prep.net import Layer, Net
 from nnie_prep.params import is_training
 from nnie_prep.passes.followers import follower_factors
 from nnie_prep.passes.memory import why_memory_matters
-from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
+from nnie_prep.shapes import Shape, known_shapes
 
 
 def drop_identity(net: Net) -> list[Note]:
@@ -103,8 +103,6 @@ def _fates(net: Net, bottom: str, tops: list[str]) -> dict[str, Fate]:
 
 
 def _shapes(net: Net) -> dict[str, Shape]:
-    """The shapes of the net's blobs, if anything asks for them and the net says how large its inputs are."""
-    if not any(layer.type in ("Flatten", "Reshape", "Crop") for layer in net.layers):
-        return {}
-    declared = net_input_shapes(net)
-    return infer_shapes(net) if all(name in declared for name in net.inputs()) else {}
+    """The shapes of the net's blobs, if anything asks for them."""
+    asked = any(layer.type in ("Flatten", "Reshape", "Crop") for layer in net.layers)
+    return known_shapes(net) if asked else {}

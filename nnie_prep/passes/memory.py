@@ -35,6 +35,15 @@ def overwrites_for(net: Net, layer: Layer, kept: Collection[Layer]) -> bool:
     return False
 
 
+def reads_alone(net: Net, layer: Layer) -> bool:
+    """Whether nobody else reads what the layer's first bottom is in memory; the net's inputs are others'."""
+    writer = net.writer(layer)
+    if writer is None or not writer.bottoms:
+        return False
+    readers = net.readers(writer, writer.tops.index(layer.bottoms[0]))
+    return readers == [layer] and not memory_is_shared(net, layer)
+
+
 def why_memory_matters(net: Net, layer: Layer) -> str:
     """Why Caffe computes something else once the layer's readers read its bottom, or "".
 

@@ -5,7 +5,13 @@ raises UserError at the layer's origin.
 """
 
 from nnie_prep.shapes.checks import Shape
-from nnie_prep.shapes.net import data_dependent_blobs, infer_shapes, net_input_shapes, walk_shapes
+from nnie_prep.shapes.net import (
+    data_dependent_blobs,
+    infer_shapes,
+    known_shapes,
+    net_input_shapes,
+    walk_shapes,
+)
 from nnie_prep.shapes.regions import DATA_DEPENDENT
 from nnie_prep.shapes.tops import TOP_SHAPES, top_shapes
 from nnie_prep.shapes.weights import blob_shapes, multiply_adds
@@ -17,6 +23,7 @@ __all__ = [
     "blob_shapes",
     "data_dependent_blobs",
     "infer_shapes",
+    "known_shapes",
     "multiply_adds",
     "net_input_shapes",
     "top_shapes",

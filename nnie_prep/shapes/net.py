@@ -27,6 +27,12 @@ def infer_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None = No
     return known
 
 
+def known_shapes(net: Net) -> dict[str, Shape]:
+    """As infer_shapes; nothing where the net does not say how large its inputs are."""
+    declared = net_input_shapes(net)
+    return infer_shapes(net) if all(name in declared for name in net.inputs()) else {}
+
+
 def walk_shapes(
     net: Net,
     input_shapes: Mapping[str, Sequence[int]] | None = None,

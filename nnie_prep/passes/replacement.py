@@ -1,0 +1,100 @@
+"""What the replacing passes share: several layers in the place of one, with its bottom and its top.
+
+    before:  x -> layer -> y        after:  x -> layer-a -> layer-b -> layer -> y
+
+The last of the new layers has the name and the top of the one that goes, so that no blob is lost. One
+that works in place overwrites what several of the new layers read, and then what was in the blob before
+gets a name of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nnie_prep.blob_map import Note
+from nnie_prep.composites import Add
+from nnie_prep.net import Blob, Layer, Net
+from nnie_prep.nnie_caffe_pb2 import LayerParameter
+from nnie_prep.passes.memory import memory_is_shared
+
+
+def replace_layer(net: Net, layer: Layer, form: Callable[[Add, str], str]) -> tuple[list[Layer], str]:
+    """Puts what `form(add, bottom)` builds in the place of a layer with one top.
+
+    The new layers read the layer's first bottom. Returns (them, "") or ([], why it cannot be).
+    """
+    if reason := _why_not_apart(net, layer):
+        return [], reason
+    bottom, top = layer.bottoms[0], layer.tops[0]
+    if bottom == top:
+        bottom = free_name(net, f"{layer.name}-in")
+        for earlier in net.layers[: net.index(layer)]:
+            earlier.bottoms = [bottom if name == top else name for name in earlier.bottoms]
+            earlier.tops = [bottom if name == top else name for name in earlier.tops]
+    new: list[Layer] = []
+
+    def add(
+        kind: str,
+        suffix: str,
+        bottoms: str | Sequence[str],
+        *,
+        in_place: bool = False,
+        blobs: Sequence[Blob | None] = (),
+        **parameters: Any,
+    ) -> str:
+        bottoms = [bottoms] if isinstance(bottoms, str) else list(bottoms)
+        name = free_name(net, f"{layer.name}-{suffix or 'out'}", new)
+        known = [blob for blob in blobs if blob is not None]
+        proto = LayerParameter(name=name, type=kind, **parameters)
+        new.append(Layer(proto, bottoms, [bottoms[0] if in_place else name], known, layer.origin))
+        return new[-1].tops[0]
+
+    result = form(add, bottom)
+    assert new and new[-1].tops == [result], layer
+    new[-1].proto.name = layer.name
+    for one in new:
+        one.bottoms = [top if name == result else name for name in one.bottoms]
+        one.tops = [top if name == result else name for name in one.tops]
+    net.replace(layer, *new)
+    return new, ""
+
+
+def replace_activation(net: Net, layer: Layer, form: Callable[[Add, str], str], training: str) -> Note:
+    """Replaces an activation, and says what that costs; `training` with what the network could be."""
+    kind = layer.type
+    new, reason = replace_layer(net, layer, form)
+    if reason:
+        return Note(layer.name, f"{kind} not replaced: {reason}", changed=False)
+    types = ", ".join(one.type for one in new)
+    return Note(
+        layer.name,
+        f"{kind} replaced by {types}, which compute the same but cost memory traffic, and precision in 8 "
+        f"bits; a network trained again with {training} needs neither",
+    )
+
+
+def _why_not_apart(net: Net, layer: Layer) -> str:
+    """Why what a layer in place reads cannot be another blob than what it writes, or ""."""
+    name = layer.bottoms[0]
+    if name not in layer.tops:
+        return ""
+    writer = net.writer(layer)
+    while writer is not None and name in writer.bottoms:
+        writer = net.writer(writer, writer.bottoms.index(name))
+    if writer is None or not writer.bottoms:
+        return f"it is in place on {name}, which the net is fed with"
+    if memory_is_shared(net, layer):
+        return f"it is in place on {name}, whose memory other layers share"
+    return ""
+
+
+def free_name(net: Net, wanted: str, new: Sequence[Layer] = ()) -> str:
+    """The name, or the name with a number, that no layer and no blob has; nor one of those that are new."""
+    layers = [*net.layers, *new]
+    taken = {one.name for one in layers}.union(net.header.input, *(one.tops for one in layers))
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}{number}"
+    return name
