@@ -51,36 +51,41 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-# What NNIE has not, or computes slowly. They run behind PASSES: a one-hot kernel that nothing was folded
-# into is exact in 8 bits.
+# PASSES, and before and behind them what takes the place of layers that NNIE has not, or computes slowly.
 NNIE_PASSES: tuple[Pass, ...] = (
-    replace_floor_pooling,  # may cut by grouped convolutions, which come next but some
+    drop_training,
+    drop_identity,
+    replace_floor_pooling,  # before the folds, as all that makes convolutions: a Scale behind it can fold
+    replace_crop,
+    fold_shuffle_channel,  # before replace_slice, which may take the convolution before both apart
+    replace_shuffle_channel,  # what could not be folded
+    replace_slice,
     replace_relu6,
     replace_mish,
     replace_swish,
     replace_power,
-    fold_shuffle_channel,  # before what follows takes the convolutions around it apart
-    replace_shuffle_channel,  # what could not be folded
-    replace_slice,
-    replace_crop,
-    replace_deconvolution,  # behind the folds: one that took a BatchNorm is no nearest neighbour any more
-    replace_grouped_convolution,  # behind all that make grouped convolutions
-    merge_in_place,  # last: layers in place are what the others find hardest
+    *PASSES[2:],
+    replace_deconvolution,  # one that took a BatchNorm is no nearest neighbour any more, and better so
+    replace_grouped_convolution,  # behind all that make grouped convolutions, and those that fold into them
+    merge_in_place,  # last, for what the others left
 )
 
-# What stock BVLC Caffe has not, in whatever version: its 1.0 lacks rounding down, Clip and Swish too.
+# The same for layers that stock BVLC Caffe has not; its 1.0 lacks rounding down, Clip and Swish too.
 STOCK_PASSES: tuple[Pass, ...] = (
+    drop_training,
+    drop_identity,
     replace_floor_pooling,
+    fold_shuffle_channel,
+    replace_shuffle_channel,
     replace_relu6,
     replace_mish,
     replace_swish,
-    fold_shuffle_channel,  # before replace_shuffle_channel, as it costs nothing
-    replace_shuffle_channel,
-    replace_upsample,
+    replace_upsample,  # before the folds, as all that makes convolutions
     replace_pass_through,
     replace_depthwise_convolution,
-    replace_normalize,
+    replace_normalize,  # ends in a Scale, which may fold forwards
     replace_permute,
+    *PASSES[2:],
 )
 
 ALL_PASSES: tuple[Pass, ...] = tuple(dict.fromkeys(PASSES + NNIE_PASSES + STOCK_PASSES))

@@ -2,8 +2,8 @@
 
     before:  conv -> relu -> consumer -> y        after:  conv' -> relu -> y
 
-Between the two may stand layers that treat each value by itself. The blobs between are not what they
-were, and lose their names.
+Between the two may stand layers that treat each value, or each channel, by itself. The blobs between are
+not what they were, and lose their names.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nnie_prep import params
 from nnie_prep.blob_map import Fate
-from nnie_prep.net import Array, Blob, DeferredBlob, Layer, Net
+from nnie_prep.net import Blob, DeferredBlob, Layer, Net
 from nnie_prep.passes.folding import weights_problem
 from nnie_prep.passes.replacement import free_name
 from nnie_prep.passes.sharing import Sharing
@@ -40,7 +41,7 @@ def producer(net: Net, consumer: Layer) -> tuple[list[Layer], str]:
         if only is not one:
             return [], reason
         row.insert(0, before)
-        if before.type not in _EACH_VALUE or len(before.bottoms) != 1:
+        if len(before.bottoms) != 1 or not (before.type in _EACH_VALUE or _is_by_channel(before)):
             break
         one = before
     conv = row[0]
@@ -49,7 +50,9 @@ def producer(net: Net, consumer: Layer) -> tuple[list[Layer], str]:
     parameter = conv.proto.convolution_param
     if parameter.group != 1 or parameter.axis != 1:
         return [], f"{conv.name} is in {parameter.group} groups, with its channels on axis {parameter.axis}"
-    return ([], reason) if (reason := weights_problem(conv) or Sharing(net).text(conv)) else (row, "")
+    sharing = Sharing(net)
+    reason = weights_problem(conv) or next(filter(None, map(sharing.text, row)), "")
+    return ([], reason) if reason else (row, "")
 
 
 def choose_outputs(
@@ -66,17 +69,27 @@ def choose_outputs(
         if one is not conv:
             one.bottoms = [new[name] for name in one.bottoms]
         one.tops = [new[name] for name in one.tops]
+    channels = conv.proto.convolution_param.num_output
     conv.proto.convolution_param.num_output = len(chosen)
-    conv.blobs = [_taken(blob, chosen, place) for place, blob in enumerate(conv.blobs)]
+    conv.blobs = [_taken(conv.blobs[0], chosen), *(_taken_values(blob, chosen) for blob in conv.blobs[1:])]
+    for one in row[1:]:
+        one.blobs = [_taken_values(blob, chosen) if blob.size == channels else blob for blob in one.blobs]
     return {name: Fate((), why) for name in names}
 
 
-def _taken(blob: Blob, chosen: Sequence[int], place: int) -> DeferredBlob:
-    """Some entries along the first axis of the weights, or of the bias, which may have several axes."""
+def _is_by_channel(layer: Layer) -> bool:
+    """Whether the layer treats each channel by itself, with a weight for each, or one for all."""
+    if layer.type in ("Scale", "Bias"):
+        parameter = params.scale(layer)
+        return bool(layer.blobs) and parameter.axis == parameter.num_axes == 1
+    return layer.type in ("BatchNorm", "PReLU") and bool(layer.blobs)
 
-    def compute() -> Array:
-        values = np.asarray(blob)
-        taken: Array = values[list(chosen)] if place == 0 else values.reshape(-1)[list(chosen)]
-        return taken
 
-    return DeferredBlob((len(chosen), *(blob.shape[1:] if place == 0 else ())), compute)
+def _taken(weights: Blob, chosen: Sequence[int]) -> DeferredBlob:
+    """Some filters; the first axis of the weights is that of the outputs."""
+    return DeferredBlob((len(chosen), *weights.shape[1:]), lambda: np.asarray(weights)[list(chosen)])
+
+
+def _taken_values(values: Blob, chosen: Sequence[int]) -> DeferredBlob:
+    """Some of a vector's values, which may have several axes in old files."""
+    return DeferredBlob((len(chosen),), lambda: np.asarray(values).reshape(-1)[list(chosen)])
