@@ -82,7 +82,7 @@ class Verdict:
 
     results: list[BlobResult] = field(default_factory=list)
     accounted: dict[str, str] = field(default_factory=dict)  # blobs that B has no value for, and why
-    reasons: list[str] = field(default_factory=list)  # why the answer is not "equal"
+    reasons: list[str] = field(default_factory=list)  # why the answer is not "equal", and what it rests on
     answer: str = EQUAL
     tolerance: float = TOLERANCE
     engine: str = "numpy"

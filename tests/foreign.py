@@ -147,7 +147,7 @@ def dangling_slice(draft: Draft, x: str) -> str:
     tops = [f"{x}_part{draft.count}_{place}" for place in range(len(points) + 1)]
     grown(draft, "Slice", [x], tops, slice_param={"slice_point": points})
     read = draft.pick(tops[:1], tops[-1:], tops[:2], tops)
-    if draft.coin(0.1):
+    if draft.coin(0.25):
         return draft.layer("Power", read[:1], power_param={"scale": 2})
     ends = [draft.convolution(top) for top in read]
     if draft.coin(0.2):

@@ -20,6 +20,8 @@ from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.passes.insert_bias import insert_bias
 from nnie_prep.passes.insert_engine import insert_engine
+from nnie_prep.passes.replace_deconvolution import replace_deconvolution
+from nnie_prep.passes.replace_upsample import replace_upsample
 
 
 def prepare(options: Namespace) -> int:
@@ -53,7 +55,10 @@ def prepare(options: Namespace) -> int:
         )
     stem = _beside(inputs[0], "" if is_darknet else "_nnie")
     prototxt, caffemodel = _named(str(stem) if options.output is None else options.output)
-    return change(Job(options, inputs, passes.PASSES, prototxt, caffemodel, is_darknet))
+    chosen = passes.NNIE_PASSES if options.target == "nnie" else passes.STOCK_PASSES
+    if options.upsample == "deconvolution":
+        chosen = tuple(replace_upsample if one is replace_deconvolution else one for one in chosen)
+    return change(Job(options, inputs, chosen, prototxt, caffemodel, is_darknet))
 
 
 def darknet2caffe(options: Namespace) -> int:

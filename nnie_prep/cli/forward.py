@@ -32,7 +32,8 @@ def run(options: Namespace) -> int:
         names = net.outputs() if options.blobs == "outputs" else net.blob_names()
         with Progress(not options.quiet and not options.json) as progress:
             progress("running the net")
-            blobs = engine_of(options).run(net, feeds, wanted=set(names))
+            engine = engine_of(options)
+            blobs = engine.run(net, feeds, wanted=set(names))
         missing = [name for name in names if name not in blobs]
         if missing:
             raise UserError(
@@ -55,6 +56,7 @@ def run(options: Namespace) -> int:
             for name in names
         ]
         print(table(("blob", "shape", "min", "mean", "max"), rows))
+        print("".join(f"{text}\n" for text in engine.told), end="")
         print(f"wrote {options.output}")
     return 0
 

@@ -67,11 +67,11 @@ def change(job: Job) -> int:
     """Reads, changes, writes to temporary files, proves what was written, and commits."""
     options = job.options
     check_judge(options)
-    unknown = [name for name in options.skip if name not in passes.names_of(passes.PASSES)]
+    unknown = [name for name in options.skip if name not in passes.names_of(passes.ALL_PASSES)]
     if unknown:
         raise UserError(
             f"no pass is called {', '.join(unknown)}",
-            hint=f"choose from {', '.join(passes.names_of(passes.PASSES))}",
+            hint=f"choose from {', '.join(passes.names_of(passes.ALL_PASSES))}",
         )
     targets = [job.caffemodel, job.json, job.prototxt]
     also_read = [options.input] if options.input else []
@@ -227,6 +227,7 @@ def _influences(options: Namespace) -> tuple[str, ...]:
     found += [f"--fold-input {options.fold_input}"] if getattr(options, "fold_input", None) else []
     found += [f"--until {name}" for name in getattr(options, "until", [])]
     found += ["--merge-bn"] if getattr(options, "merge_bn", False) else []
+    found += ["--upsample deconvolution"] if getattr(options, "upsample", "") == "deconvolution" else []
     found += ["--engine-caffe"] if getattr(options, "engine_caffe", False) else []
     found += [f"--save-with {options.save_with}"] if options.save_with != "protobuf" else []
     return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])

@@ -79,6 +79,12 @@ def _prepare(commands: Any) -> None:
     add_darknet(parser)
     add_until(parser)
     add_fold_input(parser)
+    parser.add_argument(
+        "--upsample",
+        choices=("layer", "deconvolution"),
+        default="layer",
+        help="what enlarges by nearest neighbour for NNIE: its Upsample layer (default), or a Deconvolution",
+    )
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 

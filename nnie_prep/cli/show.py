@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import count_text, shape_text, size_text, table
 from nnie_prep.cli.weights import reader_of
-from nnie_prep.passes import PASSES
+from nnie_prep.passes import ALL_PASSES, NNIE_PASSES, PASSES, STOCK_PASSES
 from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, totals
 
 
@@ -77,12 +77,24 @@ def _without_type(row: Subtotal) -> dict[str, int]:
 
 
 def passes(options: Namespace) -> int:
-    """Prints the passes with the first line of what they say of themselves."""
-    lines = {one.__name__: (_module_doc(one.__module__)).split("\n")[0] for one in PASSES}
+    """Prints the passes, which command runs them, and the first line of what they say of themselves."""
+    commands = {"merge-bn": PASSES, "prepare": NNIE_PASSES, "--target caffe": STOCK_PASSES}
+    lines = {one: (_module_doc(one.__module__)).split("\n")[0] for one in ALL_PASSES}
     if options.json:
-        print(json.dumps(lines, indent=2))
+        document = {
+            one.__name__: {
+                "does": line,
+                "commands": [name for name, order in commands.items() if one in order],
+            }
+            for one, line in lines.items()
+        }
+        print(json.dumps(document, indent=2))
     elif not options.quiet:
-        print(table(("pass", "what it does"), list(lines.items())))
+        rows = [
+            (one.__name__, *("yes" if one in order else "" for order in commands.values()), line)
+            for one, line in lines.items()
+        ]
+        print(table(("pass", *commands, "what it does"), rows))
     return 0
 
 

@@ -7,7 +7,7 @@ A pass is one public function in a file of its name: a single sweep over the net
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.net import Net
@@ -50,11 +50,12 @@ PASSES: tuple[Pass, ...] = (
     merge_batchnorm,  # last: a fold leaves nothing where this leaves a Scale
 )
 
+# What goes, and what then folds.
+_DROPPING, _FOLDING = PASSES[: PASSES.index(insert_bias)], PASSES[PASSES.index(insert_bias) :]
 
 # PASSES, and before and behind them what takes the place of layers that NNIE has not, or computes slowly.
 NNIE_PASSES: tuple[Pass, ...] = (
-    drop_training,
-    drop_identity,
+    *_DROPPING,
     replace_floor_pooling,  # before the folds, as all that makes convolutions: a Scale behind it can fold
     replace_crop,
     fold_shuffle_channel,  # before replace_slice, which may take the convolution before both apart
@@ -64,7 +65,7 @@ NNIE_PASSES: tuple[Pass, ...] = (
     replace_mish,
     replace_swish,
     replace_power,
-    *PASSES[2:],
+    *_FOLDING,
     replace_deconvolution,  # one that took a BatchNorm is no nearest neighbour any more, and better so
     replace_grouped_convolution,  # behind all that make grouped convolutions, and those that fold into them
     merge_in_place,  # last, for what the others left
@@ -72,8 +73,7 @@ NNIE_PASSES: tuple[Pass, ...] = (
 
 # The same for layers that stock BVLC Caffe has not; its 1.0 lacks rounding down, Clip and Swish too.
 STOCK_PASSES: tuple[Pass, ...] = (
-    drop_training,
-    drop_identity,
+    *_DROPPING,
     replace_floor_pooling,
     fold_shuffle_channel,
     replace_shuffle_channel,
@@ -85,10 +85,20 @@ STOCK_PASSES: tuple[Pass, ...] = (
     replace_depthwise_convolution,
     replace_normalize,  # ends in a Scale, which may fold forwards
     replace_permute,
-    *PASSES[2:],
+    *_FOLDING,
 )
 
-ALL_PASSES: tuple[Pass, ...] = tuple(dict.fromkeys(PASSES + NNIE_PASSES + STOCK_PASSES))
+
+def _in_one_order(first: Sequence[Pass], second: Sequence[Pass]) -> tuple[Pass, ...]:
+    """Both, each in its order: what only the second has stands behind what it follows there."""
+    order = list(first)
+    for before, one in zip(second, second[1:], strict=False):
+        if one not in order:
+            order.insert(order.index(before) + 1, one)
+    return tuple(order)
+
+
+ALL_PASSES = _in_one_order(NNIE_PASSES, STOCK_PASSES)
 
 # Which pass replaces a layer that some Caffe has not, and leaves all other blobs as they are.
 REPLACES: Mapping[str, Pass] = {
@@ -135,17 +145,21 @@ def run(
     return notes
 
 
-def lower(net: Net, known: Collection[str]) -> tuple[Net, list[str]]:
+def lower(net: Net, known: Callable[[], Collection[str]]) -> tuple[Net, list[str]]:
     """The net for a Caffe that knows these layer types only, and what was replaced, in words.
 
     The net itself where nothing is. All its blobs keep their names and values; what cannot be replaced
-    stays.
+    stays. BVLC's Caffe has no `ceil_mode` either. `known` is asked only where it matters.
     """
     counts = Counter(layer.type for layer in net.layers)
-    foreign = [kind for kind in counts if kind not in known and kind in REPLACES]
-    if not foreign:
+    foreign = [kind for kind in counts if kind in REPLACES]
+    foreign = [kind for kind in foreign if kind not in known()] if foreign else []
+    poolings = [layer for layer in net.layers if layer.proto.pooling_param.HasField("ceil_mode")]
+    if not foreign and not poolings:
         return net, []
     twin = net.copy()
-    run(twin, dict.fromkeys(REPLACES[kind] for kind in foreign), BlobMap([]))
+    replacing = dict.fromkeys(REPLACES[kind] for kind in foreign)
+    run(twin, [*replacing, *([replace_floor_pooling] if poolings else [])], BlobMap([]))
     gone = counts - Counter(layer.type for layer in twin.layers)
-    return twin, [f"{count} {kind}" for kind, count in gone.items()]
+    told = [f"{count} {kind}" for kind, count in gone.items() if kind in foreign]
+    return twin, told + ([f"ceil_mode, which {len(poolings)} Pooling have"] if poolings else [])

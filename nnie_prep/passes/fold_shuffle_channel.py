@@ -16,7 +16,7 @@ from nnie_prep.blob_map import Fate, Note
 from nnie_prep.net import Array, DeferredBlob, Layer, Net
 from nnie_prep.passes.folding import weights_problem
 from nnie_prep.passes.memory import why_memory_matters
-from nnie_prep.passes.output_channels import choose_outputs, producer
+from nnie_prep.passes.output_channels import choose_outputs, form_problem, producer
 from nnie_prep.passes.replace_shuffle_channel import shuffled
 from nnie_prep.passes.sharing import Sharing
 
@@ -57,7 +57,4 @@ def _folded(net: Net, layer: Layer) -> Note:
 def _why_not_into(net: Net, conv: Layer | None) -> str:
     if conv is None or conv.type != "Convolution" or len(conv.bottoms) != 1:
         return f"{conv.name} ({conv.type}) behind it is no Convolution of one bottom" if conv else ""
-    parameter = conv.proto.convolution_param
-    if parameter.group != 1 or parameter.axis != 1:
-        return f"{conv.name} is in {parameter.group} groups, with its channels on axis {parameter.axis}"
-    return weights_problem(conv) or Sharing(net).text(conv)
+    return form_problem(conv) or weights_problem(conv) or Sharing(net).text(conv)

@@ -8,6 +8,15 @@ from nnie_prep.net import Layer, Net
 from nnie_prep.params import shares_memory
 
 
+def is_fed(net: Net, layer: Layer) -> bool:
+    """Whether the layer's first bottom has the name of what the net is fed with."""
+    name = layer.bottoms[0]
+    writer = net.writer(layer)
+    while writer is not None and name in writer.bottoms:
+        writer = net.writer(writer, writer.bottoms.index(name))
+    return writer is None or not writer.bottoms
+
+
 def memory_is_shared(net: Net, layer: Layer) -> bool:
     """Whether a layer in place may overwrite what others find in the same memory."""
     name = layer.bottoms[0]
@@ -41,7 +50,8 @@ def reads_alone(net: Net, layer: Layer) -> bool:
     if writer is None or not writer.bottoms:
         return False
     readers = net.readers(writer, writer.tops.index(layer.bottoms[0]))
-    return readers == [layer] and not memory_is_shared(net, layer)
+    wanted = net.is_wanted(writer, layer.bottoms[0])
+    return readers == [layer] and not wanted and not memory_is_shared(net, layer)
 
 
 def why_memory_matters(net: Net, layer: Layer) -> str:

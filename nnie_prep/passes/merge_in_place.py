@@ -5,17 +5,19 @@
 The form that NNIE computes fastest. The blob keeps the name that it has in the end, so that outputs
 keep theirs.
 
-Declined for what the net is fed with, and where others share the memory that would be overwritten. Where the
-bottom is read elsewhere too there is nothing to be done, and nothing is said.
+Declined where others share the memory that would be overwritten. Where the bottom is read elsewhere too, is
+wanted as an output, or is what the net is fed with, there is nothing to be done, and nothing is said.
 """
 
 from __future__ import annotations
 
 from nnie_prep.blob_map import Fate, Note
-from nnie_prep.net import Layer, Net
-from nnie_prep.passes.memory import memory_is_shared
+from nnie_prep.net import Net
+from nnie_prep.passes.memory import is_fed, memory_is_shared
 
-_IN_PLACE = (*("BatchNorm", "Bias", "BNLL", "ELU", "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "TanH"),)
+_IN_PLACE = (
+    "BatchNorm", "Bias", "BNLL", "ELU", "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "TanH"
+)  # fmt: skip
 
 
 def merge_in_place(net: Net) -> list[Note]:
@@ -26,9 +28,12 @@ def merge_in_place(net: Net) -> list[Note]:
             continue
         bottom, top = layer.bottoms[0], layer.tops[0]
         writer = net.writer(layer)
-        if bottom == top or writer is None or net.readers(writer, writer.tops.index(bottom)) != [layer]:
+        if bottom == top or writer is None or is_fed(net, layer):
             continue
-        if reason := _why_not(net, layer, writer):
+        if net.readers(writer, writer.tops.index(bottom)) != [layer] or net.is_wanted(writer, bottom):
+            continue
+        if memory_is_shared(net, layer):
+            reason = f"others share the memory of {bottom}"
             notes.append(Note(layer.name, f"not in place: {reason}", changed=False))
             continue
         layer.tops = [bottom]
@@ -36,12 +41,3 @@ def merge_in_place(net: Net) -> list[Note]:
         fate = Fate((), f"overwritten in place by {layer.name}")
         notes.append(Note(layer.name, f"in place on {top}, which was {bottom} before", fates={bottom: fate}))
     return notes
-
-
-def _why_not(net: Net, layer: Layer, writer: Layer) -> str:
-    first: Layer | None = writer
-    while first is not None and layer.bottoms[0] in first.bottoms:
-        first = net.writer(first, first.bottoms.index(layer.bottoms[0]))
-    if first is None or not first.bottoms:
-        return f"the net is fed with {layer.bottoms[0]}"
-    return f"others share the memory of {layer.bottoms[0]}" if memory_is_shared(net, layer) else ""

@@ -47,11 +47,8 @@ def producer(net: Net, consumer: Layer) -> tuple[list[Layer], str]:
     conv = row[0]
     if conv.type != "Convolution" or len(conv.bottoms) != 1:
         return [], f"{conv.tops[0]} is written by {conv.name} ({conv.type})"
-    parameter = conv.proto.convolution_param
-    if parameter.group != 1 or parameter.axis != 1:
-        return [], f"{conv.name} is in {parameter.group} groups, with its channels on axis {parameter.axis}"
     sharing = Sharing(net)
-    reason = weights_problem(conv) or next(filter(None, map(sharing.text, row)), "")
+    reason = form_problem(conv) or weights_problem(conv) or next(filter(None, map(sharing.text, row)), "")
     return ([], reason) if reason else (row, "")
 
 
@@ -75,6 +72,14 @@ def choose_outputs(
     for one in row[1:]:
         one.blobs = [_taken_values(blob, chosen) if blob.size == channels else blob for blob in one.blobs]
     return {name: Fate((), why) for name in names}
+
+
+def form_problem(conv: Layer) -> str:
+    """Why the channels of a Convolution cannot be told apart by the first axes of its weights, or ""."""
+    parameter = conv.proto.convolution_param
+    if parameter.group != 1:
+        return f"{conv.name} is in {parameter.group} groups"
+    return f"the channels of {conv.name} are on axis {parameter.axis}" if parameter.axis != 1 else ""
 
 
 def _is_by_channel(layer: Layer) -> bool:

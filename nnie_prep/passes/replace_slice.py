@@ -28,7 +28,10 @@ def replace_slice(net: Net) -> list[Note]:
     found = []
     for layer in net.layers:
         if layer.type == "Slice":
-            read = [bool(net.readers(layer, place)) for place in range(len(layer.tops))]
+            read = [
+                bool(net.readers(layer, place)) or net.is_wanted(layer, top)
+                for place, top in enumerate(layer.tops)
+            ]
             if any(read) and not all(read):
                 found.append((layer, read))
     shapes = known_shapes(net) if found else {}

@@ -16,7 +16,7 @@ from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add
 from nnie_prep.net import Blob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
-from nnie_prep.passes.memory import memory_is_shared
+from nnie_prep.passes.memory import is_fed, memory_is_shared
 
 
 def replace_layer(net: Net, layer: Layer, form: Callable[[Add, str], str]) -> tuple[list[Layer], str]:
@@ -66,12 +66,10 @@ def replace_activation(net: Net, layer: Layer, form: Callable[[Add, str], str], 
     new, reason = replace_layer(net, layer, form)
     if reason:
         return Note(layer.name, f"{kind} not replaced: {reason}", changed=False)
-    types = ", ".join(one.type for one in new)
-    return Note(
-        layer.name,
-        f"{kind} replaced by {types}, which compute the same but cost memory traffic, and precision in 8 "
-        f"bits; a network trained again with {training} needs neither",
-    )
+    text = f"{kind} replaced by {', '.join(one.type for one in new)}"
+    if len(new) > 1:
+        text += f"; costs time and 8 bit precision, which training again with {training} would save"
+    return Note(layer.name, text)
 
 
 def _why_not_apart(net: Net, layer: Layer) -> str:
@@ -79,10 +77,7 @@ def _why_not_apart(net: Net, layer: Layer) -> str:
     name = layer.bottoms[0]
     if name not in layer.tops:
         return ""
-    writer = net.writer(layer)
-    while writer is not None and name in writer.bottoms:
-        writer = net.writer(writer, writer.bottoms.index(name))
-    if writer is None or not writer.bottoms:
+    if is_fed(net, layer):
         return f"it is in place on {name}, which the net is fed with"
     if memory_is_shared(net, layer):
         return f"it is in place on {name}, whose memory other layers share"

@@ -121,6 +121,7 @@ def _compare_layers(
         inexact={name: forms[fate.blobs] for name, fate in fate_of.items() if fate.blobs in forms},
     )
     verdict.judge = judge.name
+    verdict.reasons += options.engine.told
     _add_doubts(verdict, names, judge)
     return verdict
 

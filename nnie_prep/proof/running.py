@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.net import Array, Net
+from nnie_prep.passes import lower
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.verify import TOLERANCE, Verdict
@@ -21,6 +22,7 @@ class Engine:
 
     name: str = "numpy"
     caffe_python: str | None = None
+    told: list[str] = field(default_factory=list, compare=False)  # how nets had to be changed to be run
 
     def run(
         self,
@@ -35,6 +37,10 @@ class Engine:
         from nnie_prep.engines import caffe_engine
 
         python = caffe_engine.find_caffe_python(self.caffe_python)
+        wanted = set(net.blob_names()) if wanted is None else wanted
+        net, lacking = lower(net, lambda: caffe_engine.caffe_info(python).layer_types)
+        text = f"this Caffe lacks {', '.join(lacking)}: run as what it has"
+        self.told.extend([text] if lacking and text not in self.told else [])
         with caffe_engine.temporary_folder() as folder:
             pair = caffe_engine.write_pair(net, folder)
             return dict(caffe_engine.forward(python, *pair, dict(feeds), wanted, forced))

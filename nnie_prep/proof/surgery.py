@@ -101,6 +101,7 @@ def _compare(
     )
     if options.input is None:  # else the user decides what shapes both are fed with
         _compare_inputs(verdict, all_shapes(first), all_shapes(second), source_of)
+    verdict.reasons += options.engine.told
     return verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from cli_cases import run, spawn, write_caffe, write_darknet
 
 from nnie_prep.caffe_io import read_net
+from nnie_prep.passes import ALL_PASSES, NNIE_PASSES, PASSES, STOCK_PASSES, names_of
 from nnie_prep.shapes import net_input_shapes
 
 DATA = Path(__file__).parent.parent / "data"
@@ -93,8 +95,15 @@ def test_the_module_is_a_program_too() -> None:
 
 def test_passes_are_listed_with_what_they_do() -> None:
     lines = run("passes").out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == [
-        "drop_unreachable", "drop_training", "drop_identity", "insert_bias", "fold_batchnorm",
-        "fold_scale", "fold_scale_forward", "merge_batchnorm",
-    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:]] == names_of(ALL_PASSES)
     assert all(line.rstrip().endswith(".") for line in lines[1:])
+
+
+def test_passes_are_listed_with_the_commands_that_run_them() -> None:
+    found = json.loads(run("passes", "--json").out)
+    for command, passes in (
+        ("merge-bn", PASSES),
+        ("prepare", NNIE_PASSES),
+        ("--target caffe", STOCK_PASSES),
+    ):
+        assert [name for name, one in found.items() if command in one["commands"]] == names_of(passes)
