@@ -341,9 +341,9 @@ def test_depthwise_separable_yolov3_tiny(
     outputs = opencv.load(*files).iterate(picture)
     expected = {section.index: output for section, output in outputs if output is not None}
     assert worst(pair, expected, pair.forward("caffe", picture)) < 1e-4
-    layers = [layer for layer in pair.read().layers if layer.type == "Convolution"]
-    groups = [layer.proto.convolution_param.group for layer in layers]
-    assert groups.count(512) == 2  # this one, and the crop behind the 2/1 pool
+    depthwise = [layer for layer in pair.read().layers if layer.type == "DepthwiseConv"]
+    assert [layer.blobs[0].shape[:2] for layer in depthwise] == [(512, 1)] * 2  # and behind the 2/1 pool
+    assert not any(layer.proto.convolution_param.HasField("group") for layer in pair.read().layers)
 
     saved = 512 * 1024 * 9 - (512 * 9 + 512 + 512 * 1024)  # kernels, and one bias more
     (before, line_before), (after, line_after) = shown(pairs("prepared")), shown(pair)

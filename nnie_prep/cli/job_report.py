@@ -48,12 +48,14 @@ def report(job: Job, outcome: Outcome, passed: bool) -> None:
 
 
 def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
-    """A row per pass, and what was declined; with -v also what was done."""
+    """A row per pass that found something, and what was declined; with -v every pass, and what was done."""
     counts = [(name, sum(note.changed for note in found), len(found)) for name, found in notes.items()]
-    rows = [(name, changed, count - changed) for name, changed, count in counts]
+    rows = [(name, changed, count - changed) for name, changed, count in counts if count or verbose]
     told = [note for found in notes.values() for note in found if verbose or not note.changed]
     texts = [f"{note.layer}: {note.text}" for note in told]
-    return [table(("pass", "changes", "declined"), rows), *few(texts, "note", verbose)]
+    idle = len(counts) - len(rows)
+    rest = [f"and {idle} that found nothing to do"] if idle else []
+    return [table(("pass", "changes", "declined"), rows), *rest, *few(texts, "note", verbose)]
 
 
 def _figure_rows(
