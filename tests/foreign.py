@@ -13,7 +13,7 @@ import numpy as np
 from draft import Draft
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import MOTIFS, Drawn, Motif, random_net
+from strategies import MOTIFS, Drawn, Motif, plain_conv, random_net
 
 from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
@@ -155,6 +155,24 @@ def dangling_slice(draft: Draft, x: str) -> str:
     return grown(draft, "Concat", ends) if len(ends) > 1 else ends[0]
 
 
+def resized(draft: Draft, x: str) -> str:
+    """Bilinear: by factors, from one pixel, and to sizes that are no whole factor."""
+    height, width = draft.shapes[x][2:]
+    if draft.coin(0.2):
+        x = grown(draft, "Pooling", [x], pooling_param={"pool": 1, "global_pooling": True})
+        height = width = 1
+    kind = draft.pick("zoom", "shrink", "size", "mixed", "odd", "crop")
+    param: dict[str, Any] = {
+        "zoom": {"zoom_factor": draft.pick(2, 3)},
+        "shrink": {"shrink_factor": 2},
+        "size": {"height": 2 * (height - 1) + 1 if height > 1 else 3, "width": max(width, 2)},
+        "mixed": {"height": 3 * height - 2, "width": 1},
+        "odd": {"height": height + 1, "width": width + 2},
+        "crop": {"zoom_factor": 2, "pad_beg": -1 if min(height, width) > 1 else 0},
+    }[kind]
+    return grown(draft, "Interp", [x], interp_param=param)
+
+
 def cropped(draft: Draft, x: str) -> str:
     """To the size that an unpadded convolution leaves, which others read or nobody."""
     if min(draft.shapes[x][2:]) < 4:
@@ -224,6 +242,7 @@ FOREIGN: tuple[Motif, ...] = (
     convolution_in_groups,
     nearest,
     pass_through,
+    resized,
     dangling_slice,
     cropped,
     shuffle,
@@ -235,5 +254,6 @@ FOREIGN: tuple[Motif, ...] = (
 
 
 def foreign_nets() -> st.SearchStrategy[Drawn]:
+    """Each begins with weights: what only training needs is told by them, and a pass may bring some."""
     motifs = st.lists(st.sampled_from(FOREIGN + MOTIFS[:2]), min_size=1, max_size=4)
-    return st.builds(random_net, motifs, st.integers(0, 2**32 - 1))
+    return st.builds(random_net, motifs.map(lambda found: [plain_conv, *found]), st.integers(0, 2**32 - 1))

@@ -26,6 +26,7 @@ from nnie_prep.passes.replace_deconvolution import replace_deconvolution
 from nnie_prep.passes.replace_depthwise_convolution import replace_depthwise_convolution
 from nnie_prep.passes.replace_floor_pooling import replace_floor_pooling
 from nnie_prep.passes.replace_grouped_convolution import replace_grouped_convolution
+from nnie_prep.passes.replace_interp import replace_interp
 from nnie_prep.passes.replace_mish import replace_mish
 from nnie_prep.passes.replace_normalize import replace_normalize
 from nnie_prep.passes.replace_pass_through import replace_pass_through
@@ -58,6 +59,7 @@ NNIE_PASSES: tuple[Pass, ...] = (
     *_DROPPING,
     replace_floor_pooling,  # before the folds, as all that makes convolutions: a Scale behind it can fold
     replace_crop,
+    replace_interp,
     fold_shuffle_channel,  # before replace_slice, which may take the convolution before both apart
     replace_shuffle_channel,  # what could not be folded
     replace_slice,
@@ -75,6 +77,7 @@ NNIE_PASSES: tuple[Pass, ...] = (
 STOCK_PASSES: tuple[Pass, ...] = (
     *_DROPPING,
     replace_floor_pooling,
+    replace_interp,
     fold_shuffle_channel,
     replace_shuffle_channel,
     replace_relu6,
@@ -106,6 +109,7 @@ REPLACES: Mapping[str, Pass] = {
     "ConvolutionDepthwise": replace_depthwise_convolution,
     "DepthwiseConv": replace_depthwise_convolution,
     "DepthwiseConvolution": replace_depthwise_convolution,
+    "Interp": replace_interp,
     "Mish": replace_mish,
     "Normalize": replace_normalize,
     "PassThrough": replace_pass_through,

@@ -68,4 +68,4 @@ def test_the_random_nets_make_every_pass_fire_and_decline(capsys: pytest.Capture
             print(f"  {one.__name__:30} fires in {fired[one]:3}, declines in {declined[one]:3}")
     for one in REPLACING:
         assert fired[one] >= count // 40, one.__name__
-        assert declined[one] >= 3 or one.__name__ in NEVER_DECLINE, one.__name__
+        assert declined[one] or one.__name__ in NEVER_DECLINE, one.__name__
