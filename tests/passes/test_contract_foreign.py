@@ -51,21 +51,20 @@ NEVER_DECLINE = (
 
 def test_the_random_nets_make_every_pass_fire_and_decline(capsys: pytest.CaptureFixture[str]) -> None:
     """Without this the properties above would hold for passes that do nothing."""
-    count = 300
+    count = 150
     fired, declined = Counter[Pass](), Counter[Pass]()
     random = np.random.default_rng(7)
     for seed in range(count):
-        motifs = [FOREIGN[place] for place in random.integers(len(FOREIGN), size=random.integers(1, 5))]
+        motifs = [FOREIGN[place] for place in random.integers(len(FOREIGN), size=random.integers(2, 6))]
         drawn = random_net(motifs, seed)
-        for passes in (NNIE_PASSES, STOCK_PASSES):
-            for name, notes in check(drawn, passes).items():
-                one = next(one for one in passes if one.__name__ == name)
-                fired[one] += any(note.changed for note in notes)
-                declined[one] += any(not note.changed for note in notes)
+        for one in REPLACING:
+            notes = one(drawn.net.copy())
+            fired[one] += any(note.changed for note in notes)
+            declined[one] += any(not note.changed for note in notes)
     with capsys.disabled():
         print(f"\nof {count} random nets")
         for one in REPLACING:
             print(f"  {one.__name__:30} fires in {fired[one]:3}, declines in {declined[one]:3}")
     for one in REPLACING:
-        assert fired[one] >= count // 40, one.__name__
-        assert declined[one] or one.__name__ in NEVER_DECLINE, one.__name__
+        assert fired[one] >= count // 25, one.__name__
+        assert declined[one] >= 2 or one.__name__ in NEVER_DECLINE, one.__name__
