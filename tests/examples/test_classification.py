@@ -61,7 +61,8 @@ class Published(NamedTuple):
 # slim: research/slim/nets/mobilenet/README.md of tensorflow/models, "MACs (M)" and "Parameters (M)".
 # Keras: the table of keras.io/api/applications, with all digits in its older form.
 # megvii: ShuffleNetV1 of megvii-model/ShuffleNet-Series, whose README rounds (138 M, 1.9 M; 38 M, 0.7 M);
-# arXiv 1707.01083, table 1, has 137 M, and others who measured that code give the digits that stand here.
+# arXiv 1707.01083, table 1, has 137 M, and others who measured that code give the digits that stand here. Its
+# classifier has no bias; OpenMMLab's has one as ours, and 1.87 M parameters (mmpretrain).
 PUBLISHED = (
     Published("densenet121", (), trained, 7_978_856, 1, 2_834, 10**6),  # torchvision
     Published("inception_v3", (), stored, 23_851_784, 1, 5_713, 10**6),  # Keras; torchvision
@@ -72,10 +73,8 @@ PUBLISHED = (
     Published("mobilenet_v2", ("--depth=0.35",), multiplying, 166, 10**4, 59, 10**6),  # slim
     # torchvision; its conv1 has no bias, and its multiply-adds are those of the test below
     Published("resnet50", (), lambda document: trained(document) - 64, 25_557_032, 1, 39, 10**8),
-    Published(
-        "shufflenet_v1", (), trained, 186, 10**4, 13_746, 10**4
-    ),  # megvii, with a bias in the classifier
-    Published("shufflenet_v1", ("--depth=0.5",), trained, 72, 10**4, 3_759, 10**4),  # the same
+    Published("shufflenet_v1", (), trained, 187, 10**4, 13_746, 10**4),  # OpenMMLab; megvii
+    Published("shufflenet_v1", ("--depth=0.5",), trained, 72, 10**4, 3_759, 10**4),  # megvii
     Published("shufflenet_v2", (), trained, 2_278_604, 1, 145, 10**6),  # torchvision
     Published("shufflenet_v2", ("--depth=0.5",), trained, 1_366_792, 1, 40, 10**6),  # torchvision
     Published("squeezenet", (), trained, 1_235_496, 1, 349, 10**6),  # torchvision
