@@ -18,7 +18,7 @@ LEVELS = (
     {"net", "outputs"},
     {
         *("blob_map", "caffe_io", "composites", "description", "kernels", "names", "normalization"),
-        *("params", "shapes", "weights"),
+        *("own_code", "params", "shapes", "weights"),
     },
     {"passes", "darknet", "detection", "diff", "edit", "engines", "show"},
     {"verify"},

@@ -6,6 +6,9 @@
     input_shape(net, [1, 3, 416, 416], "data")  batch(net, 4)
     drop(net, "prob")                           readers of prob read its bottom instead
     set_field(net, "layer[name=conv1].convolution_param.pad", "1")
+    report(net, "conv4")                        conv4 is called conv4_report
+    high_precision(net, "fc")                   cpu(net, "prob")
+    custom(net, "mish1")                        proposal(net, "rois")
 
 Each changes the net in place and returns notes, whose fates say what became of blobs. An edit that cannot be
 done, or that makes a net whose shapes, wiring or weights do not fit together, raises UserError and leaves
@@ -13,6 +16,7 @@ the net as it was. Only `until`, `from_` and the renames keep what the net compu
 
 cuts.py    until, from_            layers.py  rename_layer, rename_blob, drop
 inputs.py  input_shape, batch      fields.py  set_field
+custom.py  custom, proposal        suffixes.py  report, high_precision, cpu
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ from typing import Any
 
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.description import describe_surgery
-from nnie_prep.edit import cuts, fields, inputs, layers
+from nnie_prep.edit import custom as own_layers
+from nnie_prep.edit import cuts, fields, inputs, layers, suffixes
 from nnie_prep.edit.inputs import shapes_text
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net, check_wiring
@@ -87,6 +92,31 @@ def set_field(net: Net, path: str, value: str) -> list[Note]:
     empty value unsets the field.
     """
     return _change(net, lambda one: fields.set_field(one, path, value))
+
+
+def report(net: Net, blob: str) -> list[Note]:
+    """Has NNIE's compiler report an inner blob: `_report` behind its name."""
+    return _change(net, lambda one: suffixes.report(one, blob))
+
+
+def high_precision(net: Net, layer: str) -> list[Note]:
+    """Asks for 16 bits in a layer: `_hp` behind its name."""
+    return _change(net, lambda one: suffixes.high_precision(one, layer))
+
+
+def cpu(net: Net, layer: str) -> list[Note]:
+    """Has the CPU do a layer: `_cpu` behind its name."""
+    return _change(net, lambda one: suffixes.cpu(one, layer))
+
+
+def custom(net: Net, layer: str, shapes: Sequence[Shape] = ()) -> list[Note]:
+    """Makes a layer NNIE's Custom; a shape for each top, where they are not known."""
+    return _change(net, lambda one: own_layers.custom(one, layer, shapes))
+
+
+def proposal(net: Net, layer: str) -> list[Note]:
+    """Makes a layer NNIE's Proposal."""
+    return _change(net, lambda one: own_layers.proposal(one, layer))
 
 
 def check(net: Net) -> None:

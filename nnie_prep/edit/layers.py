@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.errors import UserError
+from nnie_prep.names import meant
 from nnie_prep.net import Layer, Net
 
 
 def no_blob(net: Net, name: str) -> UserError:
     """That the net has no such blob, and what was meant perhaps."""
     layer = net.layer(name)
-    hint = f"layer {name} writes {', '.join(layer.tops)}" if layer and layer.tops else "see `show -v`"
+    hint = meant(name, net.blob_names()) or "see `show -v`"
+    if layer and layer.tops:
+        hint = f"layer {name} writes {', '.join(layer.tops)}"
     return UserError(f"the net has no blob {name!r}", net.source, hint)
 
 
@@ -24,7 +27,9 @@ def find_layer(net: Net, name: str) -> Layer:
             f"{len(found)} layers are called {name!r}", found[1].origin, "rename them in the text"
         )
     writers = [layer.name for layer in net.layers if name in layer.tops]
-    hint = f"blob {name} is written by {', '.join(writers)}" if writers else "see `show` for its layers"
+    hint = meant(name, [layer.name for layer in net.layers]) or "see `show` for its layers"
+    if writers:
+        hint = f"blob {name} is written by {', '.join(writers)}"
     raise UserError(f"the net has no layer {name!r}", net.source, hint)
 
 

@@ -12,6 +12,7 @@ from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
 from nnie_prep.normalization import Normalization
+from nnie_prep.own_code import invented, opened, taken_as_given, told
 from nnie_prep.proof.feeds import all_shapes, draw_feeds, input_range
 from nnie_prep.proof.folded_input import account_for_input, pad_with_mean, spoiled
 from nnie_prep.proof.running import Options, Progress, without_training, worst_errors
@@ -28,11 +29,12 @@ def prove_surgery(
     *,
     cut: bool = False,
     folded: Normalization | None = None,
+    fed: tuple[float, float] | None = None,
 ) -> Verdict:
     """Compares a Caffe net with what was made of it.
 
-    The input is noise of -128 to 128, which is what byte pictures less their mean look like, in
-    the range that the net's own transform_param gives where it has one.
+    The input is noise in the range `fed`; else of -128 to 128, which is what byte pictures less their
+    mean look like, or in the range that the net's own transform_param gives where it has one.
 
     With `cut`, B may have other inputs and outputs than A: each input is fed with A's value of the blob
     that lies there, and the outputs are those of B.
@@ -42,7 +44,7 @@ def prove_surgery(
     the source that pads with the mean's place in its own values; how far that is from A is measured.
     """
     first, second = without_training(a), without_training(b)
-    low, high = (0.0, 255.0) if folded else input_range(a)
+    low, high = (0.0, 255.0) if folded else fed or input_range(a)
     feeds = draw_feeds(first, options, low, high)
     if folded is None:
         return _compare(first, second, feeds, {}, fates, options, progress, cut)
@@ -75,15 +77,19 @@ def _compare(
     inexact: Mapping[str, str] = MappingProxyType({}),
 ) -> Verdict:
     """As prove_surgery; `raw` are inputs of B that are not fed with what A has there."""
+    given = invented(first, all_shapes(first), options.seed)
+    first_run, first_feeds = opened(first, given), {**feeds, **given}
     progress("running the source")
-    reference = options.engine.run(first, feeds)
+    reference = options.engine.run(first_run, first_feeds)
     progress("measuring its rounding noise")
-    precise = numpy_engine.forward(first, feeds, dtype=np.float64)
+    precise = numpy_engine.forward(first_run, first_feeds, dtype=np.float64)
     progress("running the result")
     values = {**reference, **feeds}
     inputs = [name for name in second.inputs() if name not in raw]
     source_of = _sources(inputs, fates, values) if cut else {name: name for name in feeds if name not in raw}
     theirs = {name: values[source] for name, source in source_of.items()} | dict(raw)
+    own, fates = taken_as_given(second, fates, values)
+    second_run = opened(second, own)
     ends = set(second.outputs())
     run = set(first.blob_names())
     for_training = Fate((), "only training needs it, and it was not run")
@@ -91,7 +97,7 @@ def _compare(
         {name: reference[name] for name in first.blob_names() if name in reference},
         precise,
         {name: fate if name in run or not fate.blobs else for_training for name, fate in fates.items()},
-        lambda forced: options.engine.run(second, theirs, forced),
+        lambda forced: options.engine.run(second_run, theirs | own, forced),
         outputs=[name for name in fates if ends & set(fates[name].blobs)] if cut else first.outputs(),
         tolerance=options.tolerance,
         engine=options.engine.name,
@@ -101,7 +107,7 @@ def _compare(
     )
     if options.input is None:  # else the user decides what shapes both are fed with
         _compare_inputs(verdict, all_shapes(first), all_shapes(second), source_of)
-    verdict.reasons += options.engine.told
+    verdict.reasons += [*options.engine.told, *told(own)]
     return verdict
 
 

@@ -81,6 +81,8 @@ def _tops(
         return [_shape_of_input(name, given, net.source) for name in layer.tops]
     if layer.type in TOP_SHAPES and bottoms is not None:
         return top_shapes(layer, bottoms)
+    if layer.type == "Custom" and len(layer.proto.custom_param.shape) == len(layer.tops):
+        return [tuple(shape.dim) for shape in layer.proto.custom_param.shape]
     if not layer.bottoms and all(name in given for name in layer.tops):
         return [given[name] for name in layer.tops]
     return None
