@@ -7,7 +7,6 @@ is before and behind them is proven; they themselves are not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -44,21 +43,13 @@ def taken_as_given(
     source's blobs, which say so."""
     tops = own_tops(b)
     of = {fate.blobs[0]: name for name, fate in fates.items() if len(fate.blobs) == 1}
-    own = {top: _in_shape(values[of[top]], tops[top], top) for top in tops if of.get(top) in values}
+    own = {top: values[of[top]] for top in tops if of.get(top) in values}
     return own, {**fates, **{of[top]: Fate((), UNPROVEN) for top in own}}
 
 
 def told(own: Collection[str]) -> list[str]:
     """What a verdict says of them."""
     return [f"{', '.join(own)}: {UNPROVEN}; what is before and behind is compared"] if own else []
-
-
-def _in_shape(value: Array, layer: Layer, top: str) -> Array:
-    """The value as the layer declares that top; Darknet's have no batch axis."""
-    declared = [tuple(shape.dim) for shape in layer.proto.custom_param.shape]
-    place = layer.tops.index(top)
-    fits = place < len(declared) and math.prod(declared[place]) == value.size
-    return value.reshape(declared[place]) if fits else value
 
 
 def invented(net: Net, shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:

@@ -145,6 +145,29 @@ def add_fold_input(parser: Parser) -> None:
     )
 
 
+def add_requests(parser: Parser) -> None:
+    """What is asked of single layers and blobs, for NNIE's compiler."""
+    for name, form, what in (
+        ("report", "BLOB", "have the compiler report this inner blob: _report behind its name"),
+        ("high-precision", "LAYER", "ask for 16 bits in this layer: _hp behind its name"),
+        ("cpu", "LAYER", "have the CPU do this layer: _cpu behind its name"),
+        (
+            "custom",
+            "LAYER[=N,C,H,W]",
+            "make this layer NNIE's Custom, which your own code on the CPU computes; the shape where it is "
+            "not known, for several tops with / between",
+        ),
+        ("proposal", "LAYER", "make this layer NNIE's Proposal, likewise"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar=form,
+            help=f"{what}. May be given several times",
+        )
+
+
 def add_proof(parser: Parser) -> None:
     add_measure(parser)
     add_engine(parser)

@@ -53,12 +53,15 @@ def prepare(options: Namespace) -> int:
             str(inputs[0]),
             "leave it out",
         )
-    stem = _beside(inputs[0], "" if is_darknet else "_nnie")
-    prototxt, caffemodel = _named(str(stem) if options.output is None else options.output)
+    stem = str(_beside(inputs[0], "" if is_darknet else "_nnie"))
+    if options.output is not None:
+        in_folder = options.output.endswith("/") and Path(options.output) != Path("/")
+        stem = options.output + Path(stem).name if in_folder else options.output
+    prototxt, caffemodel = _named(stem)
     chosen = passes.NNIE_PASSES if options.target == "nnie" else passes.STOCK_PASSES
     if options.upsample == "deconvolution":
         chosen = tuple(replace_upsample if one is replace_deconvolution else one for one in chosen)
-    return change(Job(options, inputs, chosen, prototxt, caffemodel, is_darknet))
+    return change(Job(options, inputs, chosen, prototxt, caffemodel, is_darknet, with_report=True))
 
 
 def darknet2caffe(options: Namespace) -> int:

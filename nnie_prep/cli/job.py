@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,19 +13,23 @@ from typing import TYPE_CHECKING, Any
 from nnie_prep import __version__, passes
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
+from nnie_prep.cli.handover import hand_over
 from nnie_prep.cli.job_report import report
 from nnie_prep.cli.judges import check_judge, judge_of, proof_options
 from nnie_prep.cli.report import Progress
+from nnie_prep.cli.requests import as_typed, own_layers, own_names, suffixes
 from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import as_text, describe_surgery, made_by
 from nnie_prep.edit import want
+from nnie_prep.edit.custom import out_of_place
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.normalization import Normalization, asked, folded_into
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment
 from nnie_prep.passes.fold_input import fold_input
+from nnie_prep.passes.replace_inputs import replace_inputs
 
 if TYPE_CHECKING:
     from nnie_prep.proof import Judge
@@ -43,10 +48,23 @@ class Job:
     prototxt: Path
     caffemodel: Path
     is_darknet: bool = False
+    with_report: bool = False  # STEM.report.txt, for who hands the pair on
 
     @property
     def json(self) -> Path:
         return self.prototxt.with_suffix(".json")
+
+    @property
+    def report(self) -> Path:
+        return self.prototxt.with_suffix(".report.txt")
+
+    def targets(self) -> list[Path]:
+        """In the order in which they appear, the prototxt last."""
+        return [*self.written()[1:], self.prototxt]
+
+    def written(self) -> list[Path]:
+        """In the order in which they are told of."""
+        return [self.prototxt, self.caffemodel, self.json, *([self.report] if self.with_report else [])]
 
 
 @dataclass
@@ -60,6 +78,7 @@ class Outcome:
     inexact: list[str] = field(default_factory=list)  # the Darknet layers that are, as asked
     notes: dict[str, list[Note]] = field(default_factory=dict)
     folded: Normalization | None = None  # into the readers of the input
+    heads: list[dict[str, Any]] = field(default_factory=list)  # what was cut off, for the CPU
     verdict: Verdict | None = None
 
 
@@ -73,10 +92,10 @@ def change(job: Job) -> int:
             f"no pass is called {', '.join(unknown)}",
             hint=f"choose from {', '.join(passes.names_of(passes.ALL_PASSES))}",
         )
-    targets = [job.caffemodel, job.json, job.prototxt]
     also_read = [options.input] if options.input else []
     with (
-        Outputs(targets, job.inputs, also_read, force=options.force) as out,
+        _folder_of(job),
+        Outputs(job.targets(), job.inputs, also_read, force=options.force) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
         progress("reading")
@@ -85,9 +104,16 @@ def change(job: Job) -> int:
             raise UserError(" | ".join(outcome.warnings), hint="correct that, or leave out --strict")
         if until := getattr(options, "until", []):
             want(outcome.before, until)
-            outcome.after.wanted = outcome.before.wanted
+        for name in own_names(outcome.before, options):
+            out_of_place(outcome.before, name)
+        outcome.after = outcome.before.copy()
         blob_map = BlobMap(outcome.before.blob_names())
+        asked = own_layers(outcome.after, options)
         outcome.notes = passes.run(outcome.after, job.passes, blob_map, options.skip)
+        asked += suffixes(outcome.after, options, outcome.before, blob_map)
+        if asked:
+            outcome.notes["as asked"] = asked
+        outcome.heads = blob_map.heads
         _check_wanted(outcome.after, blob_map)
         if getattr(options, "fold_input", None) is not None:
             _fold_input(options.fold_input, outcome, blob_map, job.is_darknet)
@@ -102,6 +128,8 @@ def change(job: Job) -> int:
             written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
             outcome.verdict = _prove(job, outcome, conversion, written, blob_map, progress)
         passed = outcome.verdict is None or outcome.verdict.passed
+        if passed and job.with_report:
+            _write_report(job, out, outcome)
         if passed:
             out.commit()
     report(job, outcome, passed)
@@ -148,13 +176,51 @@ def _prove(
     progress: Callable[[str], None],
 ) -> Verdict:
     """Compares what was written with the source, as it is on the disk."""
+    if conversion is None:
+        return _prove_surgery(job, outcome, written, blob_map, progress)
+    if not own_names(outcome.before, job.options):
+        return _prove_conversion(job, outcome, conversion, written, blob_map, progress)
+    # Darknet's layers are larger than Caffe's: what is in one with the user's own code takes two steps.
+    kept = BlobMap(outcome.before.blob_names())
+    unfolded = replace(outcome, folded=None)
+    converted = _prove_conversion(job, unfolded, conversion, outcome.before, kept, progress)
+    if not converted.passed:
+        return converted
+    verdict = _prove_surgery(job, outcome, written, blob_map, progress, (0.0, 1.0))
+    verdict.reasons += [f"before the passes {converted.answer} to {converted.judge}", *converted.reasons]
+    verdict.answer = converted.answer if verdict.passed else verdict.answer
+    return verdict
+
+
+def _prove_surgery(
+    job: Job,
+    outcome: Outcome,
+    written: Net,
+    blob_map: BlobMap,
+    progress: Callable[[str], None],
+    fed: tuple[float, float] | None = None,
+) -> Verdict:
+    from nnie_prep.proof import prove_surgery
+
+    fates = {name: blob_map[name] for name in blob_map.names()}
+    ends = [*outcome.before.inputs(), *outcome.before.outputs()]
+    cut = bool(blob_map.heads) or any(fates[name].blobs not in ((), (name,)) for name in ends)
+    options, source = proof_options(job.options), _source(job, outcome)
+    return prove_surgery(source, written, fates, options, progress, cut=cut, folded=outcome.folded, fed=fed)
+
+
+def _prove_conversion(
+    job: Job,
+    outcome: Outcome,
+    conversion: Conversion,
+    written: Net,
+    blob_map: BlobMap,
+    progress: Callable[[str], None],
+) -> Verdict:
     from nnie_prep.darknet.approximation import approximated_cfg
-    from nnie_prep.proof import prove_conversion, prove_surgery
+    from nnie_prep.proof import prove_conversion
 
     options = proof_options(job.options)
-    if conversion is None:
-        fates = {name: blob_map[name] for name in blob_map.names()}
-        return prove_surgery(outcome.before, written, fates, options, progress, folded=outcome.folded)
     original = _judge(job, conversion, job.inputs[0])
     if not conversion.approximated:
         return prove_conversion(
@@ -167,6 +233,18 @@ def _prove(
         return prove_conversion(
             conversion.layers, judge, written, blob_map, options, progress, original, outcome.folded
         )
+
+
+def _source(job: Job, outcome: Outcome) -> Net:
+    """The source as it is run: on one picture if the result is, and without the user's own layers where
+    nobody else knows them."""
+    from nnie_prep.engines.numpy.layers import LAYERS
+
+    source = outcome.before.copy()
+    own_layers(source, job.options, lambda type_: type_ not in LAYERS)
+    if any(note.changed for note in outcome.notes.get("replace_inputs", [])):
+        replace_inputs(source)
+    return source
 
 
 def _judge(job: Job, conversion: Conversion, cfg: Path) -> Judge:
@@ -220,6 +298,36 @@ def _write(
         file.write(head_comment(made, body) + body)
 
 
+def _write_report(job: Job, out: Outputs, outcome: Outcome) -> None:
+    """Says what was made, in a file that vouches for itself: the prototxt was written before the proof."""
+    made = out.made(f"nnie_prep {__version__} {job.options.command}", _influences(job.options))
+    sizes = [(path.name, path.stat().st_size) for path in job.inputs]
+    written = [job.prototxt, job.caffemodel, job.json]
+    sizes += [(path.name, out.temporary(path).stat().st_size) for path in written]
+    body = "\n".join([*hand_over(job, outcome, sizes), ""]).encode(errors="replace")
+    with out.open(job.report) as file:
+        file.write(head_comment(made, body) + body)
+
+
+@contextmanager
+def _folder_of(job: Job) -> Iterator[None]:
+    """`-o FOLDER/` makes the folder, which is gone again where nothing is written into it."""
+    folder = job.prototxt.parent
+    makes = str(job.options.output or "").endswith("/") and not folder.exists()
+    if makes:
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise UserError(
+                f"cannot be made: {error.strerror}", str(folder), "name a folder in one that exists"
+            ) from None
+    try:
+        yield
+    finally:
+        if makes and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def _influences(options: Namespace) -> tuple[str, ...]:
     """The options that change the bytes of the result."""
     found = [f"--target {options.target}"] if hasattr(options, "target") else []
@@ -230,6 +338,7 @@ def _influences(options: Namespace) -> tuple[str, ...]:
     found += ["--upsample deconvolution"] if getattr(options, "upsample", "") == "deconvolution" else []
     found += ["--engine-caffe"] if getattr(options, "engine_caffe", False) else []
     found += [f"--save-with {options.save_with}"] if options.save_with != "protobuf" else []
+    found += as_typed(options)
     return tuple(found + [f"--skip {name}" for name in sorted(set(options.skip))])
 
 

@@ -40,7 +40,7 @@ def report(job: Job, outcome: Outcome, passed: bool) -> None:
         lines.append(verdict_text(outcome.verdict, options.verbose))
     lines.append("")
     if passed:
-        written = (job.prototxt, job.caffemodel, job.json)
+        written = job.written()
         lines += [f"wrote {path} ({size_text(path.stat().st_size)})" for path in written]
     else:
         lines.append("nothing was written; --no-verify writes the result unproven")
@@ -75,7 +75,7 @@ def _report_json(
     return {
         "command": job.options.command,
         "inputs": [str(path) for path in job.inputs],
-        "outputs": [str(path) for path in (job.prototxt, job.caffemodel, job.json)] if passed else [],
+        "outputs": [str(path) for path in job.written()] if passed else [],
         "floats": outcome.floats,
         "inexact": outcome.inexact,
         "passes": {

@@ -23,6 +23,7 @@ from nnie_prep.cli.arguments import (
     add_pair,
     add_pictures,
     add_proof,
+    add_requests,
     add_save_with,
     add_until,
     add_weights_engine,
@@ -85,6 +86,7 @@ def _prepare(commands: Any) -> None:
         default="layer",
         help="what enlarges by nearest neighbour for NNIE: its Upsample layer (default), or a Deconvolution",
     )
+    add_requests(parser)
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 

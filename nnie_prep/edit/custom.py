@@ -68,6 +68,13 @@ def _known_shapes(net: Net, layer: Layer) -> list[Shape]:
     return [known[top] for top in layer.tops]
 
 
+def out_of_place(net: Net, name: str) -> None:
+    """Gives a layer that is in place a bottom of its own, so that what it overwrites can be looked at."""
+    layer = find_layer(net, name)
+    for top in [top for top in layer.tops if top in layer.bottoms]:
+        _own_bottom(net, layer, top)
+
+
 def _replaced(net: Net, layer: Layer, kind: str) -> Note:
     if layer.type == kind:
         raise UserError(f"layer {layer.name!r} is a {kind} already", layer.origin, "leave it out")

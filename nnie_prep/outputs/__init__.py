@@ -17,7 +17,8 @@ and SIGHUP into exceptions; after SIGKILL or a power cut the next run for the sa
     temporaries.py     creating, locking, finding and renaming the temporary files
 
 An existing target is replaced without `force` if this tool wrote it from the same inputs and nobody edited
-it. The last target's head comment says so for itself and, by their hashes, for the others. A run that was
+it. The last target's head comment says so for itself and, by their hashes, for the others; any other
+with a head comment speaks for itself. A run that was
 killed between two renames left its last target as a temporary file, which vouches as well; it stays until
 the next commit, since the next run may be killed too.
 """
@@ -180,6 +181,9 @@ class Outputs:
                 vouched.update(dict.fromkeys(made.output_hashes(), path))
         for target in existing:
             if target != last:
+                own = made_from(target)
+                if own and not _why_strange(own, ours):
+                    continue  # it has a head of its own
                 witness = vouched.get(hash_of(target))
                 if witness is None:
                     raise _stranger(target, "nothing shows that nnie_prep made it from these inputs")

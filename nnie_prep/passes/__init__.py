@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.net import Net
+from nnie_prep.passes.drop_heads import drop_heads
 from nnie_prep.passes.drop_identity import drop_identity
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.drop_unreachable import drop_unreachable
@@ -21,11 +22,13 @@ from nnie_prep.passes.fold_shuffle_channel import fold_shuffle_channel
 from nnie_prep.passes.insert_bias import insert_bias
 from nnie_prep.passes.merge_batchnorm import merge_batchnorm
 from nnie_prep.passes.merge_in_place import merge_in_place
+from nnie_prep.passes.rename_long_names import rename_long_names
 from nnie_prep.passes.replace_crop import replace_crop
 from nnie_prep.passes.replace_deconvolution import replace_deconvolution
 from nnie_prep.passes.replace_depthwise_convolution import replace_depthwise_convolution
 from nnie_prep.passes.replace_floor_pooling import replace_floor_pooling
 from nnie_prep.passes.replace_grouped_convolution import replace_grouped_convolution
+from nnie_prep.passes.replace_inputs import replace_inputs
 from nnie_prep.passes.replace_interp import replace_interp
 from nnie_prep.passes.replace_mish import replace_mish
 from nnie_prep.passes.replace_normalize import replace_normalize
@@ -57,6 +60,8 @@ _DROPPING, _FOLDING = PASSES[: PASSES.index(insert_bias)], PASSES[PASSES.index(i
 # PASSES, and before and behind them what takes the place of layers that NNIE has not, or computes slowly.
 NNIE_PASSES: tuple[Pass, ...] = (
     *_DROPPING,
+    replace_inputs,  # before drop_heads: heads are described for one picture
+    drop_heads,  # before anything is done for the sake of layers that go
     replace_floor_pooling,  # before the folds, as all that makes convolutions: a Scale behind it can fold
     replace_crop,
     replace_interp,
@@ -70,7 +75,8 @@ NNIE_PASSES: tuple[Pass, ...] = (
     *_FOLDING,
     replace_deconvolution,  # one that took a BatchNorm is no nearest neighbour any more, and better so
     replace_grouped_convolution,  # behind all that make grouped convolutions, and those that fold into them
-    merge_in_place,  # last, for what the others left
+    merge_in_place,  # for what the others left
+    rename_long_names,  # last: only then it is known what the outputs are called
 )
 
 # The same for layers that stock BVLC Caffe has not; its 1.0 lacks rounding down, Clip and Swish too.

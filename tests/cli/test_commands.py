@@ -14,8 +14,10 @@ from nnie_prep.caffe_io import read_net
 from nnie_prep.net import Net
 
 NAMES = ("prototxt", "caffemodel", "json")
+REPORT = "report.txt"  # which `prepare` adds
 SECTIONS = [line[1:-1] for line in CFG.splitlines() if line.startswith("[")][1:]
-PASSES = [one.__name__ for one in passes.PASSES]
+PASSES = passes.names_of(passes.PASSES)
+NNIE_PASSES = passes.names_of(passes.NNIE_PASSES)
 
 
 def made(folder: Path, before: dict[str, str]) -> list[str]:
@@ -54,8 +56,9 @@ def test_default_names(folder: Path, arguments: tuple[str, ...], stems: tuple[st
     assert (done.code, done.err) == (0, "")
     assert "EQUAL: " in done.out
     prototxt, caffemodel = stems
+    report = [f"{prototxt}.{REPORT}"] if arguments[0] == "prepare" else []
     assert made(folder, before) == sorted(
-        [f"{prototxt}.prototxt", f"{caffemodel}.caffemodel", f"{prototxt}.json"]
+        [f"{prototxt}.prototxt", f"{caffemodel}.caffemodel", f"{prototxt}.json", *report]
     )
     read_net(folder / f"{prototxt}.prototxt", folder / f"{caffemodel}.caffemodel")
 
@@ -74,7 +77,8 @@ def test_a_stem_of_the_users(folder: Path, arguments: tuple[str, ...], stem: str
     for name in NAMES:
         stem = stem.removesuffix(f".{name}")
     stem = stem.removeprefix("./")
-    assert made(folder, before) == sorted(f"{stem}.{name}" for name in NAMES)
+    names = NAMES + ((REPORT,) if arguments[0] == "prepare" else ())
+    assert made(folder, before) == sorted(f"{stem}.{name}" for name in names)
 
 
 def test_outputs_lie_beside_their_inputs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,8 +177,9 @@ def test_json_of_a_conversion(folder: Path, command: str) -> None:
     report = json.loads(done.out)
     assert report["command"] == command
     assert report["inputs"] == ["net.cfg", "net.weights"]
-    assert report["outputs"] == ["x.prototxt", "x.caffemodel", "x.json"]
-    assert list(report["passes"]) == (passes.names_of(passes.NNIE_PASSES) if command == "prepare" else [])
+    prepares = command == "prepare"
+    assert report["outputs"] == ["x.prototxt", "x.caffemodel", "x.json"] + ["x.report.txt"] * prepares
+    assert list(report["passes"]) == (NNIE_PASSES if prepares else [])
     proof = report["verification"]
     assert proof["answer"] == "equal" and proof["reasons"] == [] and proof["first_divergence"] is None
     assert 0 < proof["smallest_tolerance"] < proof["tolerance"] == 1e-4

@@ -26,7 +26,7 @@ def outputs(folder: Path) -> list[bytes]:
     """The bytes of the three files, which are then removed; the inputs must be as they were."""
     found = [(folder / f"out.{suffix}") for suffix in ("prototxt", "caffemodel", "json")]
     content = [path.read_bytes() for path in found]
-    for path in found:
+    for path in [*found, *folder.glob("out.report.txt")]:
         path.unlink()
     return content
 

@@ -75,9 +75,9 @@ def test_a_signal_leaves_nothing(folder: Path, place: str, number: int) -> None:
 def test_what_a_killed_run_left_is_cleaned_by_the_next(folder: Path) -> None:
     before = listing(folder)
     cut_short("nnie_prep.proof.darknet.compare", signal.SIGKILL, *CONVERT)
-    assert len(listing(folder)) == len(before) + 3
+    assert len(listing(folder)) == len(before) + 4
     assert run(*CONVERT).code == 0
-    assert listing(folder).keys() == before.keys() | {"x.prototxt", "x.caffemodel", "x.json"}
+    assert listing(folder).keys() == before.keys() | {"x.prototxt", "x.caffemodel", "x.json", "x.report.txt"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

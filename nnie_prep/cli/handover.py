@@ -1,0 +1,136 @@
+"""STEM.report.txt: what was made of a net, for the person who takes it to RuyiStudio.
+
+Nothing in it depends on when, where or how fast it was made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnie_prep.blob_map import Note
+from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
+from nnie_prep.net import Net
+from nnie_prep.passes import ALL_PASSES
+from nnie_prep.shapes import infer_shapes, net_input_shapes
+from nnie_prep.show import layer_figures, totals
+
+if TYPE_CHECKING:
+    from nnie_prep.cli.job import Job, Outcome
+
+
+def hand_over(job: Job, outcome: Outcome, sizes: Sequence[tuple[str, int]]) -> list[str]:
+    """The report's lines.
+
+    Args:
+        sizes: (name, bytes) of the inputs and of the files that were written.
+    """
+    verdict = outcome.verdict
+    proof = "NOT VERIFIED: --no-verify was given" if verdict is None else verdict_text(verdict, False)
+    proof = proof.replace(" (-v lists them)", "")
+    parts = [
+        ("Files", table(("file", "size"), [(name, size_text(size)) for name, size in sizes]).split("\n")),
+        ("The net", _net_lines(outcome)),
+        ("Changed", _notes_lines(outcome, True)),
+        ("Left as it was, and why", _notes_lines(outcome, False)),
+        ("Warnings", [*outcome.warnings, *outcome.inexact]),
+        ("Proof", proof.split("\n")),
+        ("For the code on the CPU", _heads_lines(job, outcome)),
+        ("In RuyiStudio", _next_lines(job, outcome)),
+    ]
+    lines = [f"{job.prototxt.stem}: prepared for {_target(job)}"]
+    for title, body in parts:
+        if body:
+            lines += ["", title, *(f"  {line}".rstrip() for line in body)]
+    return lines
+
+
+def _target(job: Job) -> str:
+    return "NNIE" if job.options.target == "nnie" else "Caffe"
+
+
+def _net_lines(outcome: Outcome) -> list[str]:
+    net = outcome.after
+    shapes = known_shapes(net)
+    rows = [("input", name, _shape(shapes, name)) for name in net.inputs()]
+    rows += [("output", name, _shape(shapes, name)) for name in net.outputs()]
+    before, after = (totals(layer_figures(one)) for one in (outcome.before, net))
+    counts = [
+        ("layers", len(outcome.before.layers), len(net.layers)),
+        ("parameters", before[0], after[0]),
+        ("multiply-adds", before[1], after[1]),
+    ]
+    figures = [(name, f"{first:,}", f"{second:,}") for name, first, second in counts]
+    return [
+        *table(("", "blob", "shape"), rows).split("\n"),
+        "",
+        *table(("", "before", "after"), figures).split("\n"),
+    ]
+
+
+def known_shapes(net: Net) -> dict[str, tuple[int, ...]]:
+    """The shapes of the blobs, as far as the net declares what they follow from."""
+    fed = net_input_shapes(net)
+    return infer_shapes(net) if all(name in fed for name in net.inputs()) else fed
+
+
+def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return shape_text(shapes[name]) if name in shapes else "not known"
+
+
+def _notes_lines(outcome: Outcome, changed: bool) -> list[str]:
+    """The notes of each pass, under its name and what it says of itself."""
+    whys = {one.__name__: _why(one.__module__) for one in ALL_PASSES} | {"as asked": "On the command line."}
+    lines = []
+    for name, notes in outcome.notes.items():
+        told = [note for note in notes if note.changed == changed]
+        if told:
+            lines += [f"{name}: {whys.get(name, '')}", *(f"  {_note(note)}" for note in told)]
+    return lines
+
+
+def _why(module: str) -> str:
+    return (sys.modules[module].__doc__ or "").split("\n")[0]
+
+
+def _note(note: Note) -> str:
+    return f"{note.layer}: {note.text}" if note.layer else note.text
+
+
+def _heads_lines(job: Job, outcome: Outcome) -> list[str]:
+    """What is left to be done behind the net, of which STEM.json has the numbers."""
+    cut = [f"{head['output']}: {head['type']}, of {', '.join(_blobs(head))}" for head in outcome.heads]
+    if cut:
+        return [*cut, f"{job.json.name} says how, under heads"]
+    if job.is_darknet:
+        return [f"the heads are decoded from the outputs: {job.json.name} says how, under heads"]
+    return []
+
+
+def _blobs(value: Any) -> list[str]:
+    """The blobs that a head reads, each once."""
+    if isinstance(value, list):
+        return list(dict.fromkeys(name for one in value for name in _blobs(one)))
+    if not isinstance(value, dict):
+        return []
+    own = [value["blob"]] if isinstance(value.get("blob"), str) else []
+    return list(dict.fromkeys(own + [name for one in value.values() for name in _blobs(one)]))
+
+
+def _next_lines(job: Job, outcome: Outcome) -> list[str]:
+    """What the compiler is to be told, as far as the model says."""
+    if job.options.target != "nnie":
+        return []
+    lines = [
+        f"[prototxt_file] {job.prototxt.name}",
+        f"[caffemodel_file] {job.caffemodel.name}",
+        f"[compile_mode] {2 if getattr(job.options, 'high_precision', []) else 0}",
+    ]
+    if job.is_darknet:
+        lines += ["[norm_type] 3", "[data_scale] 0.0039215686", "[RGB_order] RGB"]
+    else:
+        lines.append("norm_type, data_scale, mean_file and RGB_order as the net was trained")
+    inputs = count_text(len(outcome.after.inputs()), "input")
+    lines.append(f"[image_list] one for each of {inputs}, 20 to 50 typical images")
+    return lines

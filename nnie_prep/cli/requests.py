@@ -1,0 +1,93 @@
+"""What a user asks of single layers and blobs: --custom, --proposal, --report, --high-precision, --cpu.
+
+Layers of his own are made before the passes, by the source's names; suffixes are put behind names when the
+passes are done, and then a blob may be called as in the source.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Callable
+
+from nnie_prep import edit
+from nnie_prep.blob_map import BlobMap, Note
+from nnie_prep.errors import UserError
+from nnie_prep.names import meant
+from nnie_prep.net import Net
+from nnie_prep.shapes import Shape
+
+_SHAPES = re.compile(r"(.*)=(\d+(?:,\d+)*(?:/\d+(?:,\d+)*)*)", re.DOTALL)
+_NAMES = ("custom", "proposal", "report", "high_precision", "cpu")
+
+
+def as_typed(options: Namespace) -> list[str]:
+    """The requests as the user would type them, each once."""
+    return [
+        f"--{name.replace('_', '-')} {value}"
+        for name in _NAMES
+        for value in dict.fromkeys(getattr(options, name, []))
+    ]
+
+
+def own_names(net: Net, options: Namespace) -> list[str]:
+    """The layers that are to be the user's own code."""
+    named = [_split(net, text)[0] for text in getattr(options, "custom", [])]
+    return list(dict.fromkeys(named + getattr(options, "proposal", [])))
+
+
+def own_layers(net: Net, options: Namespace, apart: Callable[[str], bool] = lambda type_: True) -> list[Note]:
+    """Makes Custom and Proposal layers of those asked for; only where `apart` says so of their type."""
+    notes = []
+    for text in dict.fromkeys(getattr(options, "custom", [])):
+        name, shapes = _split(net, text)
+        if _is_wanted(net, name, apart):
+            notes += edit.custom(net, name, shapes)
+    for name in dict.fromkeys(getattr(options, "proposal", [])):
+        if _is_wanted(net, name, apart):
+            notes += edit.proposal(net, name)
+    return notes
+
+
+def _is_wanted(net: Net, name: str, apart: Callable[[str], bool]) -> bool:
+    layer = net.layer(name)
+    return layer is None or apart(layer.type)
+
+
+def _split(net: Net, text: str) -> tuple[str, list[Shape]]:
+    """LAYER=1,8,5,7/1,3 is a layer with a shape for each top; names may hold an equals sign too."""
+    match = _SHAPES.fullmatch(text)
+    if match is None or net.layer(text):
+        return text, []
+    return match[1], [tuple(map(int, one.split(","))) for one in match[2].split("/")]
+
+
+def suffixes(net: Net, options: Namespace, before: Net, blob_map: BlobMap) -> list[Note]:
+    """Puts NNIE's suffixes behind names; the notes are for the map, which they follow."""
+    notes: list[Note] = []
+    for name in dict.fromkeys(getattr(options, "report", [])):
+        for blob in _blobs_now(name, blob_map):
+            found = edit.report(net, blob)
+            blob_map.follow(found)
+            notes += found
+    for layers, ask in (("high_precision", edit.high_precision), ("cpu", edit.cpu)):
+        for name in dict.fromkeys(getattr(options, layers, [])):
+            if net.layer(name) is None and before.layer(name) is not None:
+                near = meant(name, [layer.name for layer in net.layers])
+                raise UserError(
+                    f"layer {name!r} is not in the result any more",
+                    before.source,
+                    f"{near or 'name another'} (--skip leaves out the pass that took it)",
+                )
+            notes += ask(net, name)
+    return notes
+
+
+def _blobs_now(name: str, blob_map: BlobMap) -> tuple[str, ...]:
+    """Where a blob of the source is; any other name is one of the result."""
+    if name not in blob_map.names():
+        return (name,)
+    fate = blob_map[name]
+    if not fate.blobs:
+        raise UserError(f"blob {name!r} is gone: {fate.reason}", hint="report another, or --skip that pass")
+    return fate.blobs
