@@ -35,16 +35,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from google.protobuf.json_format import MessageToDict
 
+from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import PriorBoxParameter
 from nnie_prep.params import concat_axis, permutation
 from nnie_prep.shapes import Shape
+from nnie_prep.shapes.regions import prior_box
 
 HEADS = ("DetectionOutput", "YoloDetectionOutput", "Yolov3DetectionOutput")
-
-_SAME_RATIO = 1e-6  # prior_box_layer.cpp, LayerSetUp
 
 
 class _NotKnown(Exception):
@@ -235,33 +236,26 @@ def _priors(net: Net, layer: Layer, shapes: dict[str, Shape]) -> list[dict[str, 
 
 
 def _prior(layer: Layer, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """One PriorBox (prior_box_layer.cpp, LayerSetUp and Forward_cpu)."""
-    param = layer.proto.prior_box_param
+    """One PriorBox, with its own words for what the CPU's code reckons with."""
     both = [shapes.get(name, ()) for name in layer.bottoms[:2]]
     if [len(shape) for shape in both] != [4, 4]:
         raise _NotKnown(f"the shapes of what {layer.name} reads are not known")
-    (height, width), image = both[0][2:], list(both[1][2:])
-    if param.HasField("img_size"):
-        image = [param.img_size] * 2
-    elif param.HasField("img_h") and param.HasField("img_w"):
-        image = [param.img_h, param.img_w]
-    step: list[float] = [image[0] / height, image[1] / width]
-    if param.step:
-        step = [_exact(param.step)] * 2
-    elif param.step_h and param.step_w:
-        step = [_exact(param.step_h), _exact(param.step_w)]
-    variance = [_exact(one) for one in param.variance] or [0.1]
-    if len(variance) not in (1, 4) or len(param.max_size) not in (0, len(param.min_size)):
-        raise _NotKnown(f"{layer.name} has {len(variance)} variance and {len(param.max_size)} max_size")
+    (height, width), size = both[0][2:], both[1][2:]
+    try:
+        prior = prior_box(layer)
+    except UserError as error:
+        raise _NotKnown(str(error)) from None
+    image = prior.image or (size[0], size[1])
+    param = layer.proto.prior_box_param
     return {
         "map": [height, width],
         "layer": layer.name,
-        "image": image,
-        "step": [int(one) if one == int(one) else one for one in step],
-        "offset": _exact(param.offset),
-        "sizes": _sizes(param),
-        "clip": param.clip,
-        "variance": variance * (4 // len(variance)),
+        "image": list(image),
+        "step": [_exact(one) for one in prior.step or (image[0] / height, image[1] / width)],
+        "offset": _exact(prior.offset),
+        "sizes": [list(pair) for pair in prior.sizes],
+        "clip": prior.clip,
+        "variance": [_exact(one) for one in prior.variance],
         "min_size": [_exact(one) for one in param.min_size],
         "max_size": [_exact(one) for one in param.max_size],
         "aspect_ratio": [_exact(one) for one in param.aspect_ratio],
@@ -269,25 +263,9 @@ def _prior(layer: Layer, shapes: dict[str, Shape]) -> dict[str, Any]:
     }
 
 
-def _sizes(param: PriorBoxParameter) -> list[list[float]]:
-    """Width and height of the boxes of a cell: for each min_size its square, that of the mean with its
-    max_size, and those of the other ratios, each before its inverse."""
-    ratios: list[float] = []
-    for ratio in (_exact(one) for one in param.aspect_ratio):
-        if all(abs(ratio - one) >= _SAME_RATIO for one in (1.0, *ratios)):
-            ratios += [ratio, 1 / ratio] if param.flip else [ratio]
-    sizes = []
-    for place, least in enumerate(_exact(one) for one in param.min_size):
-        sizes.append([least, least])
-        if param.max_size:
-            sizes.append([math.sqrt(least * _exact(param.max_size[place]))] * 2)
-        sizes += [[least * math.sqrt(ratio), least / math.sqrt(ratio)] for ratio in ratios]
-    return sizes
-
-
 def _exact(value: float) -> float:
-    """A float32 as it was written: 0.1, not 0.10000000149."""
-    return float(f"{value:.7g}")
+    """A float32 as it was written: 0.1, not 0.10000000149; a size that was reckoned here as it is."""
+    return float(f"{value:.7g}") if value == float(np.float32(value)) else value
 
 
 # ---- YOLO --------------------------------------------------------------------------------------

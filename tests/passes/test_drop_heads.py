@@ -1,13 +1,165 @@
-"""drop_heads."""
+"""drop_heads: what is cut, and that what the notes say of it is all that the CPU needs."""
 
 from __future__ import annotations
 
-import pytest
-from golden import cases, compare
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import pytest
+from contract import check
+from draft import Draft
+from golden import FOLDER, cases, compare, read
+from google.protobuf import text_format
+from google.protobuf.json_format import ParseDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ssd_decoding import detections
+from strategies import MOTIFS, Drawn, random_net
+
+from nnie_prep.blob_map import Note
+from nnie_prep.engines.numpy import forward
+from nnie_prep.net import Layer, Net
+from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.passes.drop_heads import drop_heads
 
 
 @pytest.mark.parametrize("case", cases(drop_heads))
 def test_golden(case: str) -> None:
     compare(drop_heads, case)
+
+
+def heads_of(notes: list[Note]) -> list[Mapping[str, Any]]:
+    return [head for note in notes for head in note.heads]
+
+
+# What differs from the golden net, in its prototxt's words.
+SSDS = {
+    "as it is": "",
+    "corners": "code_type: CORNER",
+    "sizes of corners": "code_type: CORNER_SIZE",
+    "variance in the target": "variance_encoded_in_target: true",
+    "another background": "background_label_id: 2",
+    "none but the best": "keep_top_k: 3",
+    "a strict suppression": "nms_param { nms_threshold: 0.05 top_k: 100 }",
+    "a loosening suppression": "nms_param { nms_threshold: 0.95 eta: 0.7 }",
+    "few candidates": "nms_param { nms_threshold: 0.45 top_k: 7 }",
+    "all that is found": "keep_top_k: -1",
+    "hardly anything": "confidence_threshold: 0.9999",
+}
+
+
+@pytest.mark.parametrize("words", SSDS.values(), ids=SSDS)
+@pytest.mark.parametrize("case", ["ssd", "ssd_one_map"])
+def test_the_description_alone_gives_what_detection_output_gave(case: str, words: str) -> None:
+    drawn = read(FOLDER / "drop_heads" / f"{case}.prototxt").drawn
+    output = drawn.net.layers[-1].proto.detection_output_param
+    if "nms_param" in words:
+        output.ClearField("nms_param")
+    text_format.Merge(words, output)
+    feeds = {name: value / 20 for name, value in drawn.feeds.items()}  # else confidences are 1 and 1 and 1
+    expected = forward(drawn.net.copy(), feeds, dtype=np.float64)["detection_out"]
+    (head,) = heads_of(drop_heads(drawn.net))
+    blobs = forward(drawn.net, feeds, dtype=np.float64)
+    found = detections(head, {name: blobs[name] for name in drawn.net.outputs()})
+    assert found.shape == expected[0, 0].shape
+    # Numbers are written in 7 digits: 5e-8 of each.
+    np.testing.assert_allclose(found, expected[0, 0], rtol=1e-5, atol=1e-6)
+    assert len(found) > 2 or "9999" in words
+
+
+def test_the_sizes_of_priors_are_whole_pixels_and_ratios_are_flipped() -> None:
+    """As SSD's own code has it; ours is held against it, and this against ours, by the test above."""
+    (head,) = heads_of(drop_heads(read(FOLDER / "drop_heads" / "ssd.prototxt").drawn.net))
+    first, second = (source["priors"] for source in head["sources"])
+    assert [len(first["sizes"]), len(second["sizes"])] == [3, 6]
+    assert first["step"] == [1.9, 25 / 13] and second["step"] == [3.75, 3.5]
+    assert [source["map"] for source in head["sources"]] == [[10, 13], [5, 7]]
+    assert second["clip"] and not first["clip"]
+
+
+def tail(layer: Mapping[str, Any]) -> Layer:
+    words = {key: value for key, value in layer.items() if key not in ("bottom", "top")}
+    return Layer(ParseDict(words, LayerParameter()), list(layer["bottom"]), list(layer["top"]))
+
+
+@pytest.mark.parametrize("case", ["permute_tail", "argmax", "ssd_without_output"])
+def test_a_tail_can_be_put_together_from_its_description(case: str) -> None:
+    drawn = read(FOLDER / "drop_heads" / f"{case}.prototxt").drawn
+    source = drawn.net.copy()
+    expected = forward(source, drawn.feeds, dtype=np.float64)
+    notes = drop_heads(drawn.net)
+    blobs = forward(drawn.net, drawn.feeds, dtype=np.float64)
+    heads = heads_of(notes)
+    assert sorted(head["output"] for head in heads) == sorted(source.outputs())
+    for head in heads:
+        cpu = Net(layers=[tail(layer) for layer in head["layers"]])
+        feeds: dict[str, Any] = {}
+        for read_ in head["reads"]:
+            cpu.header.input.append(read_["name"])
+            cpu.header.input_shape.add().dim.extend(read_["shape"])
+            feeds[read_["name"]] = blobs[read_["blob"]] if "blob" in read_ else np.zeros(read_["shape"])
+        assert {read_["blob"] for read_ in head["reads"] if "blob" in read_} <= set(drawn.net.outputs())
+        np.testing.assert_array_equal(
+            forward(cpu, feeds, dtype=np.float64)[head["output"]], expected[head["output"]]
+        )
+
+
+# ---- random nets ---------------------------------------------------------------------------------
+
+
+TAILS = (["Permute"], ["Permute", "Softmax"], ["Softmax"], ["Flatten", "ArgMax"], ["Softmax", "ArgMax"])
+
+
+def permute_tail(draft: Draft, x: str) -> str:
+    """A head that ends in what an export put behind it, or in something that only looks so."""
+    y = draft.convolution(x)
+    for kind in draft.pick(
+        ["Permute"], ["Permute", "Softmax"], ["Softmax"], ["Flatten", "ArgMax"], ["Softmax", "ArgMax"]
+    ):
+        batch, channels, *size = shape = draft.shapes[y]
+        if kind == "Permute":
+            order = draft.pick([0, 2, 3, 1], [0, 3, 1, 2])
+            turned = tuple(shape[axis] for axis in order)
+            y = draft.layer("Permute", [y], shapes=[turned], permute_param={"order": order})
+        elif kind == "ArgMax":
+            y = draft.layer("ArgMax", [y], shapes=[(batch, 1, *size)], argmax_param={"axis": 1})
+        elif kind == "Flatten":
+            y = draft.layer("Flatten", [y], shapes=[(batch, int(np.prod(shape[1:])))])
+        else:
+            y = draft.layer(kind, [y])
+    if draft.coin(0.3) and len(draft.shapes[y]) == 4:
+        draft.convolution(y, type_="Convolution")  # computes something behind it: no tail any more
+    return x
+
+
+def split_tail(draft: Draft, x: str) -> str:
+    """Two tails that are joined, and one of them is read elsewhere too."""
+    ends = []
+    for _ in range(2):
+        y = draft.convolution(x, type_="Convolution", outputs=4)
+        batch, channels, height, width = draft.shapes[y]
+        y = draft.layer(
+            "Permute", [y], shapes=[(batch, height, width, channels)], permute_param={"order": [0, 2, 3, 1]}
+        )
+        ends.append(draft.layer("Flatten", [y], shapes=[(batch, channels * height * width)]))
+    joined = (draft.shapes[ends[0]][0], 2 * draft.shapes[ends[0]][1])
+    draft.layer("Concat", ends, shapes=[joined])
+    if draft.coin():
+        draft.inner_product(ends[0])
+    return x
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.sampled_from((*MOTIFS, permute_tail, split_tail)), min_size=1, max_size=4),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_promises_on_random_nets(motifs: list[Any], seed: int) -> None:
+    check(random_net(motifs, seed), [drop_heads])
+
+
+def test_random_nets_are_cut_and_left() -> None:
+    drawn: list[Drawn] = [random_net([permute_tail, split_tail], seed) for seed in range(60)]
+    cut = [any(note.changed for note in drop_heads(one.net)) for one in drawn]
+    assert 15 < sum(cut) <= 60 and any(layer.type == "Permute" for one in drawn for layer in one.net.layers)
