@@ -24,6 +24,7 @@ from shufflenet_v2 import CHANNELS as SHUFFLENETS
 from shufflenet_v2 import shufflenet_v2
 from squeezenet import squeezenet
 from unet import unet
+from yolov2_resnet18 import yolov2_resnet18
 
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.net import Net
@@ -51,6 +52,7 @@ NETWORKS = {
     "shufflenet_v2": Network(shufflenet_v2, 224, 32, has_depth=True),
     "squeezenet": Network(squeezenet, 224, 32),
     "unet": Network(unet, 572, 188, classes=2, has_depth=True),
+    "yolov2_resnet18": Network(yolov2_resnet18, 416, 32, classes=20),
 }
 
 
