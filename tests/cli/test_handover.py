@@ -118,6 +118,13 @@ def test_the_report(folder: Path) -> None:
         assert re.search(rf"  {re.escape(name)} +\d", text)
 
 
+def test_what_the_users_own_code_computes_is_not_counted_as_compared(folder: Path) -> None:
+    proof = json.loads(run(*PREPARE, *OWN, "--json").out)["verification"]
+    assert proof["accounted"]["conv1"] == "not proven: your own code on the CPU computes it"
+    names = [blob["name"] for blob in proof["blobs"]]
+    assert names == ["data", "conv1_before", "conv2", "sigmoid2", "the_location_of_all_that_is_found"]
+
+
 def test_what_is_wrong_behind_or_before_the_users_own_layer_is_seen(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
