@@ -42,6 +42,8 @@ def floor_pooling(draft: Draft, x: str) -> str:
     says = draft.pick(
         {"round_mode": 1}, {"round_mode": 1}, {"ceil_mode": False}, {"ceil_mode": True}, {"round_mode": 0}
     )
+    if stride > kernel:  # rounded up, windows may hold nothing
+        says = {"round_mode": 1}
     size: dict[str, Any] = {"kernel_size": kernel}
     if draft.coin(0.3):
         size = {"kernel_h": kernel, "kernel_w": draft.pick(2, 3), "stride_h": stride, "stride_w": 2}
@@ -71,7 +73,9 @@ def foreign_activation(draft: Draft, x: str) -> str:
         x = draft.convolution(x)
     if draft.coin(0.2):
         draft.layer("Power", [x], power_param={"shift": 2})  # a second reader, before
-    y = grown(draft, kind, [x], in_place=draft.coin(), **params)
+    elif draft.coin(0.2):
+        x = draft.layer("Reshape", [x], reshape_param={"shape": {"dim": [0, 0, 0, 0]}})
+    y = grown(draft, kind, [x], in_place=draft.coin(0.8), **params)
     if y == x or draft.coin(0.7):
         return y
     return draft.layer("Eltwise", [y, x])
