@@ -73,7 +73,7 @@ def foreign_activation(draft: Draft, x: str) -> str:
         x = draft.convolution(x)
     if draft.coin(0.2):
         draft.layer("Power", [x], power_param={"shift": 2})  # a second reader, before
-    elif draft.coin(0.2):
+    elif draft.coin(0.4):
         x = draft.layer("Reshape", [x], reshape_param={"shape": {"dim": [0, 0, 0, 0]}})
     y = grown(draft, kind, [x], in_place=draft.coin(0.8), **params)
     if y == x or draft.coin(0.7):
