@@ -14,6 +14,7 @@ from typing import Any
 from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.report import count_text, few, table
+from nnie_prep.cli.weights import reader_of
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.nnie import CONFIDENCES, RULES, SEVERITIES, Finding, Limits, Rule
@@ -74,7 +75,7 @@ def _read(options: Namespace) -> Net:
     if refused:
         warnings = [f"{options.caffemodel}: its values are not checked, for Caffe refuses the net"]
     else:
-        net = read_net(options.prototxt, options.caffemodel, warnings)
+        net = read_net(options.prototxt, options.caffemodel, warnings, reader_of(options))
     if not options.quiet and not options.json:
         for warning in warnings:
             print(f"nnie_prep: warning: {warning}", file=sys.stderr)

@@ -192,6 +192,8 @@ def _check(commands: Any) -> None:
         "--force", action="store_true", help="replace a FILE that is not such a report of ours"
     )
     parser.add_argument("--strict", action="store_true", help="take warnings for errors")
+    add_weights_engine(parser)
+    add_caffe_python(parser)
     add_output(parser)
 
 

@@ -62,6 +62,7 @@ def test_the_same_files_from_hdf5(
         "show small.prototxt WEIGHTS",
         "diff small.prototxt WEIGHTS small_inference.prototxt small_inference.caffemodel",
         "diff small.prototxt WEIGHTS small_inference.prototxt",
+        "check small.prototxt WEIGHTS",
         "quantize-sim small.prototxt WEIGHTS --input x.npy",
         "run small.prototxt WEIGHTS --input x.npy -o y.npz --blobs all --force",
     ],
@@ -73,7 +74,8 @@ def test_the_same_answer_from_hdf5(folder: Path, hdf5: Path, command: str) -> No
     for weights, options in (("small.caffemodel", ()), (str(hdf5), PYCAFFE)):
         done = run(*command.replace("WEIGHTS", weights).split(), *options)
         assert done.err == "" and done.out
-        answers.append((done, dict(np.load("y.npz")) if "y.npz" in command else {}))
+        said = done.out.replace(weights, "WEIGHTS")  # in commands that are proposed
+        answers.append(((done.code, said), dict(np.load("y.npz")) if "y.npz" in command else {}))
     assert answers[0][0] == answers[1][0]
     for name, values in answers[0][1].items():
         np.testing.assert_array_equal(answers[1][1][name], values)
