@@ -17,7 +17,7 @@ LEVELS = (
     {"errors", "nnie_caffe_pb2"},
     {"net", "outputs"},
     {
-        *("blob_map", "caffe_io", "composites", "description", "kernels", "names", "normalization"),
+        *("blob_map", "caffe_io", "composites", "description", "kernels", "memory", "names", "normalization"),
         *("own_code", "params", "shapes", "weights"),
     },
     {"passes", "darknet", "detection", "diff", "edit", "engines", "show"},

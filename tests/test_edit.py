@@ -71,7 +71,12 @@ def test_until(drawn: Drawn, seed: int) -> None:
     blobs = list(drawn.net.last_writers())
     chosen = list(random.choice(blobs, size=min(len(blobs), int(random.integers(1, 3))), replace=False))
     after = drawn.net.copy()
-    notes = edit.until(after, chosen)
+    try:
+        notes = edit.until(after, chosen)
+    except UserError as error:
+        assert "overwrites memory that is needed" in error.message
+        assert content(after) == content(drawn.net)
+        return
     check_wiring(after)
     blob_map = check_map(drawn.net, after, notes)
     kept = {layer.name for layer in after.layers}
@@ -438,6 +443,23 @@ def test_drop_a_layer_whose_first_top_alone_is_read(net: Net) -> None:
     before = content(net)
     with pytest.raises(UserError, match="layer 's' cannot be dropped: "):
         edit.drop(net, "s")
+    assert content(net) == before
+
+
+def test_memory_that_the_tops_of_a_split_share() -> None:
+    """A ReLU in place on one of them is seen in the other, unless that was copied before."""
+    net = Net([Layer(LayerParameter(name="split", type="Split"), ["x"], ["a", "b"])])
+    net.header.input.append("x")
+    net.layers += [relu("copy", "a"), relu("in_place", "b")]
+    net.layers[1].tops = ["copied"]
+    net.layers.append(Layer(LayerParameter(name="sum", type="Eltwise"), ["copied", "b"], ["sum"]))
+    net.layers.append(Layer(LayerParameter(name="late", type="AbsVal"), ["a"], ["late"]))
+    before = content(net)
+    with pytest.raises(UserError, match="'copy' cannot be dropped: in Caffe in_place overwrites memory"):
+        edit.drop(net, "copy")
+    with pytest.raises(UserError, match="'in_place' overwrites memory that is needed") as caught:
+        edit.until(net, ["late"])
+    assert caught.value.hint == "end the net there as well: --until b"
     assert content(net) == before
 
 

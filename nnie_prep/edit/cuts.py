@@ -8,13 +8,22 @@ from nnie_prep.blob_map import Fate, Note
 from nnie_prep.edit.inputs import declare_input
 from nnie_prep.edit.layers import no_blob
 from nnie_prep.errors import UserError
+from nnie_prep.memory import overwrites_for
 from nnie_prep.net import Layer, Net
 from nnie_prep.shapes import infer_shapes
 
 
 def until(net: Net, blobs: Sequence[str]) -> list[Note]:
     _check_known(net, blobs)
-    return _keep(net, net.makers(blobs), blobs, f"cut: {_named(blobs)} does not need it")
+    makers = net.makers(blobs)
+    for layer in net.layers:
+        if layer not in makers and overwrites_for(net, layer, makers):
+            raise UserError(
+                f"in Caffe layer {layer.name!r} overwrites memory that is needed",
+                layer.origin or net.source,
+                f"end the net there as well: --until {layer.tops[0]}",
+            )
+    return _keep(net, makers, blobs, f"cut: {_named(blobs)} does not need it")
 
 
 def want(net: Net, blobs: Sequence[str]) -> None:

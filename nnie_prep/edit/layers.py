@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.errors import UserError
+from nnie_prep.memory import why_memory_matters
 from nnie_prep.names import meant
 from nnie_prep.net import Layer, Net
 
@@ -66,7 +67,7 @@ def drop(net: Net, name: str) -> list[Note]:
         raise UserError(
             f"layer {name!r} is a source that others read", layer.origin, "begin behind it: --from"
         )
-    elif reason := net.bypass(layer):
+    elif reason := why_memory_matters(net, layer) or net.bypass(layer):
         raise UserError(f"layer {name!r} cannot be dropped: {reason}", layer.origin, "cut: --until or --from")
     gone = [one for one in before if one not in net.blob_names()]
     text = f"dropped as asked: {layer.type}"

@@ -18,10 +18,10 @@ from __future__ import annotations
 import numpy as np
 
 from nnie_prep.blob_map import Fate, Note
+from nnie_prep.memory import why_memory_matters
 from nnie_prep.net import Layer, Net
 from nnie_prep.params import is_training
 from nnie_prep.passes.followers import follower_factors
-from nnie_prep.passes.memory import why_memory_matters
 from nnie_prep.shapes import Shape, known_shapes
 
 

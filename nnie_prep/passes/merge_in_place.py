@@ -12,8 +12,8 @@ wanted as an output, or is what the net is fed with, there is nothing to be done
 from __future__ import annotations
 
 from nnie_prep.blob_map import Fate, Note
+from nnie_prep.memory import is_fed, memory_is_shared
 from nnie_prep.net import Net
-from nnie_prep.passes.memory import is_fed, memory_is_shared
 
 _IN_PLACE = (
     "BatchNorm", "Bias", "BNLL", "ELU", "Power", "PReLU", "ReLU", "Scale", "Sigmoid", "TanH"

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from nnie_prep import params
 from nnie_prep.blob_map import Note
+from nnie_prep.memory import reads_alone
 from nnie_prep.net import Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
-from nnie_prep.passes.memory import reads_alone
 from nnie_prep.shapes import known_shapes
 
 

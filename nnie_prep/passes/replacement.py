@@ -14,9 +14,9 @@ from typing import Any
 
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add
+from nnie_prep.memory import is_fed, memory_is_shared
 from nnie_prep.net import Blob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
-from nnie_prep.passes.memory import is_fed, memory_is_shared
 
 
 def replace_layer(net: Net, layer: Layer, form: Callable[[Add, str], str]) -> tuple[list[Layer], str]:
