@@ -60,8 +60,8 @@ _DROPPING, _FOLDING = PASSES[: PASSES.index(insert_bias)], PASSES[PASSES.index(i
 # PASSES, and before and behind them what takes the place of layers that NNIE has not, or computes slowly.
 NNIE_PASSES: tuple[Pass, ...] = (
     *_DROPPING,
-    replace_inputs,  # before drop_heads: heads are described for one picture
-    drop_heads,  # before anything is done for the sake of layers that go
+    drop_heads,  # before what would be done for the sake of layers that go
+    replace_inputs,  # behind it: a Reshape that names the batch is often one of those
     replace_floor_pooling,  # before the folds, as all that makes convolutions: a Scale behind it can fold
     replace_crop,
     replace_interp,

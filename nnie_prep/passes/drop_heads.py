@@ -10,8 +10,9 @@ from which only Permute, Reshape, Flatten, Concat, Softmax, Sigmoid, Slice, Spli
 the net's outputs: all of those go with it, and a Flatten or Reshape that leads to nothing else. The
 notes say in `heads` what the CPU must do instead (head_descriptions.py).
 
-Declined for a head whose wiring is not understood, and where an input of the net would feed nothing. A
-Softmax at the end that stands behind none of these, a classifier's, is a layer of NNIE's and stays.
+Declined for a head whose wiring is not understood, for outputs that the user asked for, and where an input
+of the net would feed nothing. A Softmax at the end that stands behind none of these, a classifier's, is
+a layer of NNIE's and stays.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nnie_prep.blob_map import Fate, Note
+from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.passes.head_descriptions import HEADS, describe_head, describe_tail
 from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
@@ -44,6 +46,11 @@ def drop_heads(net: Net) -> list[Note]:
     readers = _all_readers(net)
     cut = _cut(net, readers, heads, shapes)
     starved = _starved(net, cut, readers)
+    notes += [
+        Note(layer.name, f"not cut: {', '.join(asked)} was asked for", changed=False)
+        for layer in net.layers
+        if layer.type in (*HEADS, *_BEGINS) and (asked := _asked_for(net, layer))
+    ]
     if unfed := _unfed_inputs(net, cut, starved):
         text = f"nothing cut: input {', '.join(unfed)} would feed nothing; leave it out by hand with `edit`"
         return [*notes, Note(layer.name, text, changed=False)] if cut else notes
@@ -70,8 +77,14 @@ def drop_heads(net: Net) -> list[Note]:
 
 
 def _shapes(net: Net) -> dict[str, Shape]:
+    """All shapes for one picture, which is what heads are described for; {} where inputs have none."""
     declared = net_input_shapes(net)
-    return infer_shapes(net) if all(name in declared for name in net.inputs()) else {}
+    if any(name not in declared for name in net.inputs()):
+        return {}
+    try:
+        return infer_shapes(net, {name: (1, *shape[1:]) for name, shape in declared.items() if shape})
+    except UserError:  # a Reshape that names the batch
+        return infer_shapes(net)
 
 
 def _all_readers(net: Net) -> dict[Layer, list[Layer]]:
@@ -92,7 +105,8 @@ def _cut(
     """The heads, and the tails: what only leads to outputs or heads, from a layer that begins a tail on."""
     tailing: set[Layer] = set()
     for layer in reversed(net.layers):
-        if (layer in heads or layer.type in _TAIL) and tailing.issuperset(readers[layer]):
+        may_go = (layer in heads or layer.type in _TAIL) and not _asked_for(net, layer)
+        if may_go and tailing.issuperset(readers[layer]):
             tailing.add(layer)
     cut: set[Layer] = set()
     for layer in net.layers:
@@ -102,9 +116,14 @@ def _cut(
             cut.update(readers[layer])
     for layer in reversed(net.layers):  # what only puts values in order for what is cut
         flat = layer.type in _FLAT or (layer.type == "Concat" and len(shapes.get(layer.tops[0], ())) == 2)
-        if flat and readers[layer] and cut.issuperset(readers[layer]):
+        may_go = flat and not _asked_for(net, layer)
+        if may_go and readers[layer] and cut.issuperset(readers[layer]):
             cut.add(layer)
     return cut
+
+
+def _asked_for(net: Net, layer: Layer) -> list[str]:
+    return [name for name in layer.tops if net.is_wanted(layer, name)]
 
 
 def _starved(net: Net, cut: Collection[Layer], readers: dict[Layer, list[Layer]]) -> set[Layer]:
