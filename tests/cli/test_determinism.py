@@ -139,7 +139,7 @@ def test_the_record_names_the_passes(folder: Path) -> None:
     inputs = ("small.prototxt", "small.caffemodel")
     done = run("prepare", *inputs, "-o", "out", "--skip", "drop_identity", "--json")
     recorded = json.loads(Path("out.json").read_text())["made_by"]["passes"]
-    assert list(recorded) == [one for one in passes.names_of(passes.PASSES) if one != "drop_identity"]
+    assert list(recorded) == [one for one in passes.names_of(passes.NNIE_PASSES) if one != "drop_identity"]
     reported = json.loads(done.out)["passes"].items()
     assert recorded == {name: sum(note["changed"] for note in notes) for name, notes in reported}
     assert any(recorded.values()) and not all(recorded.values())

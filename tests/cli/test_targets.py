@@ -84,4 +84,4 @@ def test_a_pass_can_be_skipped(folder: Path) -> None:
     assert run("prepare", "net.cfg", "net.weights", "-o", "y").code == 0
     assert "DepthwiseConv" in types(Path("y.prototxt"))
     found = refuses(folder, "prepare", "net.cfg", "net.weights", "-o", "z", "--skip", "replace_things")
-    assert found.startswith("no pass is called replace_things; choose from drop_training, ")
+    assert found.startswith("no pass is called replace_things; choose from drop_unreachable, ")
