@@ -19,7 +19,6 @@ RECIPE = (DOCKER / "Dockerfile").read_text()
 
 def test_the_version_is_the_packages() -> None:
     assert re.findall(r"^ARG VERSION=(.+)$", RECIPE, re.M) == [__version__]
-    assert f'\nversion = "{__version__}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_debian_packages_of_the_build_stand_in_one_place(load) -> None:
