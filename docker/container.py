@@ -20,6 +20,7 @@ from typing import Any
 Done = subprocess.CompletedProcess[str]
 
 _OPEN_TO_ALL = ("/tmp", "/var/tmp")
+_SAID = "/run/said"  # where a container of buildah finds the files that its output goes to
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,27 @@ class Tool:
             options += [] if entrypoint is None else ["--entrypoint", entrypoint]
             return self._ask("run", *options, name, *arguments)
         program = [entrypoint] if entrypoint else self.configuration(name)["Entrypoint"] or []
-        with self._container(name) as container, tempfile.TemporaryDirectory() as empty:
-            for open_to_all in _OPEN_TO_ALL:
-                options += ["--volume", f"{empty}:{open_to_all}:ro"]
-            options += ["--isolation", "chroot"]
-            command = [*self.command, "run", *options, container, "--", *program, *arguments]
-            if os.geteuid() == 0:
-                command = ["unshare", "--net", *command]
-            done = _ended(command)
-        # buildah puts what it has to say itself behind what the program said.
-        own = (f"subprocess exited with status {done.returncode}", f"Error: exit status {done.returncode}")
-        said = [line for line in done.stderr.splitlines(keepends=True) if line.strip() not in own]
-        return Done(command, done.returncode, done.stdout, "".join(said))
+        return self._run_in_chroot(name, [*program, *arguments], options)
+
+    def _run_in_chroot(self, name: str, program: Sequence[str], options: Sequence[str]) -> Done:
+        """Runs it with its output in files: what buildah hands on itself is at times not all of it."""
+        with self._container(name) as container, tempfile.TemporaryDirectory() as folder:
+            for stream in ("out", "err"):
+                Path(folder, stream).touch()
+                Path(folder, stream).chmod(0o666)
+            Path(folder).chmod(0o755)
+            Path(folder, "empty").mkdir()
+            mounts = [f"{folder}:{_SAID}", *(f"{folder}/empty:{place}:ro" for place in _OPEN_TO_ALL)]
+            own = [*self.command, "run", "--isolation", "chroot", *options]
+            own += [word for mount in mounts for word in ("--volume", mount)]
+            redirected = ["sh", "-c", f'exec "$@" >{_SAID}/out 2>{_SAID}/err', "sh", *program]
+            # Root alone may take the network away.
+            alone = ["unshare", "--net"] if os.geteuid() == 0 else []
+            done = _ended([*alone, *own, container, "--", *redirected])
+            out, err = (Path(folder, stream).read_text() for stream in ("out", "err"))
+        if done.returncode and not (out or err):
+            err = done.stderr  # it did not come to run the program
+        return Done(list(program), done.returncode, out, err)
 
     def how_to_run(self, name: str) -> str:
         """A line that runs the image on the folder that one is in."""

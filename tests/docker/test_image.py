@@ -80,7 +80,8 @@ def test_buildah_comes_last_and_with_vfs_where_its_own_storage_fails(load, fake,
     tool, _ = load("image").choose(load("image").find_base)
     assert str(tool) == "buildah --storage-driver vfs"
     (ran,) = [line for line in log.read_text().splitlines() if " run " in line]
-    assert ran.startswith("buildah --storage-driver vfs run ") and ran.endswith(" container-1 -- true")
+    assert ran.startswith("buildah --storage-driver vfs run --isolation chroot ")
+    assert " container-1 -- sh -c " in ran and ran.endswith(" sh true")
     fake("docker")
     assert str(load("image").choose(load("image").find_base)[0]) == "docker"
 
