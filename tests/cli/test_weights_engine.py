@@ -48,7 +48,8 @@ def test_the_same_files_from_hdf5(
     assert (done.code, done.err) == (0, "")
     written = {Path(path) for path in json.loads(done.out)["outputs"]}
     stem = f"small{suffix}"
-    assert written == {Path(stem + end) for end in (".prototxt", ".caffemodel", ".json")}
+    ends = [".prototxt", ".caffemodel", ".json"] + [".report.txt"] * (name == "prepare")
+    assert written == {Path(stem + end) for end in ends}
     assert Path(f"{stem}.caffemodel").read_bytes() == Path("ours.caffemodel").read_bytes()
     bodies = [Path(f"{one}.prototxt").read_text().partition("\n\n")[2] for one in (stem, "ours")]
     assert bodies[0] == bodies[1] != ""
