@@ -6,12 +6,15 @@ Nothing in it depends on when, where or how fast it was made.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep.blob_map import Note
+from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
 from nnie_prep.net import Net
+from nnie_prep.nnie import check
 from nnie_prep.passes import ALL_PASSES
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 from nnie_prep.show import layer_figures, totals
@@ -35,6 +38,7 @@ def hand_over(job: Job, outcome: Outcome, sizes: Sequence[tuple[str, int]]) -> l
         ("Changed", _notes_lines(outcome, True)),
         ("Left as it was, and why", _notes_lines(outcome, False)),
         ("Warnings", [*outcome.warnings, *outcome.inexact]),
+        ("What check says of it", _check_lines(job, outcome)),
         ("Proof", proof.split("\n")),
         ("For the code on the CPU", _heads_lines(job, outcome)),
         ("In RuyiStudio", _next_lines(job, outcome)),
@@ -96,6 +100,22 @@ def _why(module: str) -> str:
 
 def _note(note: Note) -> str:
     return f"{note.layer}: {note.text}" if note.layer else note.text
+
+
+def _check_lines(job: Job, outcome: Outcome) -> list[str]:
+    """What of the result no chip would take, or would take badly, as far as all chips agree."""
+    if job.options.target != "nnie":
+        return []
+    text = format_prototxt(outcome.after, [])
+    findings = check(outcome.after, text=text, description={"heads": outcome.heads})
+    kinds = Counter(finding.severity for finding in findings)
+    counts = [count_text(kinds[kind], kind) for kind in ("error", "warning") if kinds[kind]]
+    lines = [", ".join(counts) or "no errors, no warnings"]
+    for finding in findings:
+        if finding.severity != "info":
+            at = f" {finding.layer}" if finding.layer else ""
+            lines.append(f"  {finding.severity} {finding.rule}{at}: {finding.message}")
+    return [*lines, f"nnie-prep check {job.prototxt.name} {job.caffemodel.name} --chip CHIP says more"]
 
 
 def _heads_lines(job: Job, outcome: Outcome) -> list[str]:

@@ -22,6 +22,7 @@ from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.passes.drop_heads import drop_heads
+from nnie_prep.passes.drop_unreachable import drop_unreachable
 
 
 @pytest.mark.parametrize("case", cases(drop_heads))
@@ -76,6 +77,27 @@ def test_the_sizes_of_priors_are_whole_pixels_and_ratios_are_flipped() -> None:
     assert first["step"] == [1.9, 25 / 13] and second["step"] == [3.75, 3.5]
     assert [source["map"] for source in head["sources"]] == [[10, 13], [5, 7]]
     assert second["clip"] and not first["clip"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stays"),
+    [("mbox_conf", {"Permute", "Flatten", "Concat"}), ("mbox_priorbox", {"PriorBox", "Concat"})],
+)
+def test_what_is_wanted_by_name_stays_with_all_that_it_needs(wanted: str, stays: set[str]) -> None:
+    drawn = read(FOLDER / "drop_heads" / "ssd.prototxt").drawn
+    drawn.net.wanted = (wanted,)
+    check(drawn, [drop_unreachable, drop_heads])
+    drop_unreachable(drawn.net)
+    drop_heads(drawn.net)
+    types = {layer.type for layer in drawn.net.layers}
+    assert types - {"Convolution", "ReLU"} == stays and wanted in drawn.net.outputs()
+
+
+def test_a_head_that_is_wanted_stays() -> None:
+    net = read(FOLDER / "drop_heads" / "ssd.prototxt").drawn.net
+    net.wanted = ("detection_out",)
+    (note,) = drop_heads(net)
+    assert note.text == "not cut: detection_out was asked for" and not note.changed
 
 
 def tail(layer: Mapping[str, Any]) -> Layer:
