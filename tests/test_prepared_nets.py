@@ -28,7 +28,16 @@ class Case(NamedTuple):
     height: int = 96
 
 
-CASES = (Case("yolov3.cfg", [32, 16, 8]), Case("yolov2_reorg.cfg", [16]))
+CASES = (
+    Case("yolov3.cfg", [32, 16, 8]),
+    Case("yolov4-tiny.cfg", [32, 16]),
+    Case("yolov2_reorg.cfg", [16]),
+)
+
+
+def accepted(folder: Path, stem: str) -> bool:
+    """Whether `check` finds no error in a prepared pair."""
+    return run("check", folder / f"{stem}.prototxt", folder / f"{stem}.caffemodel", "-q").code == 0
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.cfg)
@@ -48,6 +57,7 @@ def test_darknet(case: Case, tmp_path: Path, letterboxed: Letterbox) -> None:
     heads = json.loads((tmp_path / "ruyi" / "net.json").read_text())["heads"]
     strides = {head["blob"]: head["stride"] for head in heads}
     assert [strides[name] for name in net.outputs()] == case.strides
+    assert accepted(tmp_path / "ruyi", "net")
 
 
 def test_ssd(tmp_path: Path) -> None:
@@ -62,6 +72,7 @@ def test_ssd(tmp_path: Path) -> None:
     writers = net.last_writers()
     assert {writers[name].type for name in read} == {"Convolution"}
     assert not {layer.type for layer in net.layers} & {"Permute", "PriorBox", "DetectionOutput", "Softmax"}
+    assert accepted(tmp_path, "prepare")
 
     x = np.random.default_rng(2).uniform(-128, 128, (1, 3, 192, 256)).astype(np.float32)
     expected = forward(read_net(*pair), {"data": x}, {"detection_out"}, dtype=np.float64)["detection_out"]
@@ -74,5 +85,5 @@ def test_resnet50(tmp_path: Path) -> None:
     report = command(tmp_path, "prepare", drawn("resnet50", "--size", "96", "128"))
     assert report["verification"]["answer"] == "equal"
     net = read_net(tmp_path / "prepare.prototxt")
-    assert net.outputs() == ["prob"]
+    assert net.outputs() == ["prob"] and accepted(tmp_path, "prepare")
     assert [note["text"] for note in report["passes"]["drop_heads"]] == ["not cut: NNIE computes Softmax"]

@@ -108,6 +108,8 @@ def test_the_report(folder: Path) -> None:
         "sigmoid2: blob renamed to sigmoid2_report: reported, as asked",
         "conv1: not proven: your own code on the CPU computes it; what is before and behind is compared",
         "turned: Permute, of the_location_of_all_that",
+        "no errors, ",
+        "nnie-prep check x.prototxt x.caffemodel --chip CHIP says more",
         "[prototxt_file] x.prototxt",
         "[compile_mode] 0",
     ):
