@@ -1,6 +1,7 @@
 """The command line: arguments in, exit code out. 0 done, 1 the answer is no, 2 bad usage or input.
 
 parser.py     the commands, without a heavy import, so that --help is instant
+parser_nnie.py  those about NNIE's compiler
 arguments.py  what several commands have in common
 change.py     darknet2caffe, merge-bn, add-bias, strip, prepare: what each is to do
 job.py        how such a command does it: read, change, prove, write
@@ -15,6 +16,7 @@ inspect.py    inspect
 show.py       show, passes
 diff.py       diff
 edit.py       edit
+quantize.py   quantize-sim, compare-dump
 report.py     what people read: tables, verdicts, progress
 """
 

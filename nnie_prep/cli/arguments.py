@@ -18,6 +18,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"nnie_prep: error: {message}; see {self.prog} --help\n")
 
 
+def add_command(commands: Any, name: str, runs: str, what: str, example: str) -> Parser:
+    """A subcommand; `runs` is "module.function" below nnie_prep.cli."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=what[0].lower() + what[1:],
+        description=what + ".",
+        epilog=f"Example: nnie-prep {name} {example}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module, function = runs.split(".")
+    parser.set_defaults(command=name, module=module, function=function)
+    return parser
+
+
 def add_pair(parser: Parser) -> None:
     parser.add_argument("prototxt", type=Path, metavar="PROTOTXT")
     parser.add_argument("caffemodel", type=Path, metavar="CAFFEMODEL")

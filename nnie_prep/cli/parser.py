@@ -13,7 +13,7 @@ from nnie_prep.cli.arguments import (
     add_bn_form,
     add_caffe_python,
     add_change,
-    add_chip,
+    add_command,
     add_darknet,
     add_engine,
     add_flavor,
@@ -21,7 +21,6 @@ from nnie_prep.cli.arguments import (
     add_measure,
     add_output,
     add_pair,
-    add_pictures,
     add_proof,
     add_requests,
     add_save_with,
@@ -30,6 +29,7 @@ from nnie_prep.cli.arguments import (
     add_writing,
     number,
 )
+from nnie_prep.cli.parser_nnie import add_check, add_compare_dump, add_quantize_sim
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,30 +43,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     adders = (
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
-        *(_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
-        *(_quantize_sim, _compare_dump),
+        *(add_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
+        *(add_quantize_sim, add_compare_dump),
     )
     for add in adders:
         add(commands)
     return parser.parse_args(arguments)
 
 
-def _command(commands: Any, name: str, runs: str, what: str, example: str) -> Parser:
-    """A subcommand; `runs` is "module.function" below nnie_prep.cli."""
-    parser: Parser = commands.add_parser(
-        name,
-        help=what[0].lower() + what[1:],
-        description=what + ".",
-        epilog=f"Example: nnie-prep {name} {example}".rstrip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module, function = runs.split(".")
-    parser.set_defaults(command=name, module=module, function=function)
-    return parser
-
-
 def _prepare(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "prepare",
         "change.prepare",
@@ -91,7 +77,7 @@ def _prepare(commands: Any) -> None:
 
 
 def _darknet2caffe(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "darknet2caffe",
         "change.darknet2caffe",
@@ -106,7 +92,7 @@ def _darknet2caffe(commands: Any) -> None:
 
 
 def _merge_bn(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "merge-bn",
         "change.merge_bn",
@@ -126,7 +112,7 @@ def _merge_bn(commands: Any) -> None:
 
 
 def _add_bias(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "add-bias",
         "change.add_bias",
@@ -142,7 +128,7 @@ def _add_bias(commands: Any) -> None:
 
 
 def _strip(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "strip",
         "change.strip",
@@ -156,7 +142,7 @@ def _strip(commands: Any) -> None:
 
 
 def _fold_darknet(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "fold-darknet",
         "fold.fold_darknet",
@@ -172,33 +158,8 @@ def _fold_darknet(commands: Any) -> None:
     add_output(parser)
 
 
-def _check(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "check",
-        "check.check",
-        "Find what the chip's compiler does not take, each with its line, its limit and its repair",
-        "deploy.prototxt model.caffemodel --chip hi3516dv300",
-    )
-    parser.add_argument("prototxt", type=Path, nargs="?", metavar="PROTOTXT")
-    parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
-    add_chip(parser)
-    parser.add_argument("--rules", action="store_true", help="list the rules")
-    parser.add_argument(
-        "--explain", metavar="RULE", help="say what a rule finds, why, and what to do instead"
-    )
-    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
-    parser.add_argument(
-        "--force", action="store_true", help="replace a FILE that is not such a report of ours"
-    )
-    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
-    add_weights_engine(parser)
-    add_caffe_python(parser)
-    add_output(parser)
-
-
 def _verify(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "verify",
         "compare.verify",
@@ -214,7 +175,7 @@ def _verify(commands: Any) -> None:
 
 
 def _run(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "run",
         "forward.run",
@@ -234,7 +195,7 @@ def _run(commands: Any) -> None:
 
 
 def _detect(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "detect",
         "detect.detect_on_picture",
@@ -282,7 +243,7 @@ def _detect(commands: Any) -> None:
 
 
 def _inspect(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "inspect",
         "inspect.inspect_darknet",
@@ -296,7 +257,7 @@ def _inspect(commands: Any) -> None:
 
 
 def _show(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "show",
         "show.show",
@@ -311,7 +272,7 @@ def _show(commands: Any) -> None:
 
 
 def _diff(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "diff",
         "diff.diff",
@@ -331,7 +292,7 @@ def _diff(commands: Any) -> None:
 
 
 def _edit(commands: Any) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "edit",
         "edit.edit",
@@ -372,64 +333,5 @@ def _named_value(name: str) -> Callable[[str], tuple[str, str]]:
 
 
 def _passes(commands: Any) -> None:
-    parser = _command(commands, "passes", "show.passes", "List the passes in their order", "")
-    add_output(parser)
-
-
-def _quantize_sim(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "quantize-sim",
-        "quantize.quantize_sim",
-        "Run a net with the chip's 8-bit numbers, and say which layers lose most",
-        "yolov3-tiny.prototxt yolov3-tiny.caffemodel --input pictures.npy",
-    )
-    add_pair(parser)
-    add_pictures(parser)
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of every layer (default: 8)")
-    parser.add_argument(
-        "--high-precision",
-        action="append",
-        default=[],
-        metavar="LAYER",
-        help="16 bits for this layer, as for one whose name ends in _hp; may be given several times",
-    )
-    parser.add_argument(
-        "--propose",
-        type=number(int, 0, 1000),
-        default=8,
-        metavar="N",
-        help="try 16 bits on the N layers that lose most (default: 8; 0: propose nothing)",
-    )
-    parser.add_argument(
-        "--target",
-        type=number(float, 0.0, 200.0),
-        default=30.0,
-        metavar="DB",
-        help="signal to noise of the worst output at which no more is proposed (default: 30)",
-    )
-    add_weights_engine(parser)
-    add_caffe_python(parser)
-    add_output(parser)
-
-
-def _compare_dump(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "compare-dump",
-        "quantize.compare_dump",
-        "Line the compiler's dumps of every layer up with what the net computes",
-        "yolov3-tiny.prototxt yolov3-tiny.caffemodel mapper_quant --input pictures.npy",
-    )
-    add_pair(parser)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="mapper_quant, as the compiler wrote it")
-    add_pictures(parser)
-    parser.add_argument(
-        "--cosine",
-        type=number(float, -1.0, 1.0),
-        default=0.95,
-        help="similarity below which a layer is named, and the exit code is 1 (default: 0.95)",
-    )
-    add_weights_engine(parser)
-    add_caffe_python(parser)
+    parser = add_command(commands, "passes", "show.passes", "List the passes in their order", "")
     add_output(parser)
