@@ -30,11 +30,10 @@ def pillow(module: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"pictures need Pillow, which cannot be imported ({error})",
-            "detect",
-            "pip install 'nnie-prep[image]'",
+            hint="pip install 'nnie-prep[image]'",
         ) from None
     if tuple(map(int, version.split(".")[:2])) < (10, 1):
-        raise UserError(f"found Pillow {version}, expected 10.1", "detect", "pip install 'nnie-prep[image]'")
+        raise UserError(f"found Pillow {version}, expected 10.1", hint="pip install 'nnie-prep[image]'")
     return found
 
 

@@ -11,6 +11,10 @@ reshaping.py     Permute, Reshape, Upsample ..        convolutions.py groups
 ranges.py        integers, extents, exponents         activations.py  BatchNorm, in place, composites
 efficiency.py    multiples, small maps                weights.py      values that 8 bits lose
 
+mapper_cfg.py    the compiler's .cfg, in and out      cfg_draft.py    what is right for a net
+preprocessing.py how a net's pictures are normalised  calibration.py  pictures and lists, as it feeds them
+cfg_subject.py   a .cfg that is checked               cfg_rules.py, cfg_input_rules.py   the rules for that
+
 To add a rule: write a generator of its name in the file of its family, with a docstring of three
 paragraphs: what it finds, why that is bad, and what to do, which begins with "Instead:". Enter it in the
 RULES of that file, with how well it is known and from where. Numbers belong into chips/base.json. Add a

@@ -9,7 +9,6 @@ from typing import Any
 
 from nnie_prep.net import Layer
 from nnie_prep.nnie.limits import Limit
-from nnie_prep.nnie.subject import Subject
 
 SEVERITIES = ("error", "warning", "info")
 
@@ -58,7 +57,7 @@ class Rule:
     `severity` is for rules whose findings are hints however well they are known.
     """
 
-    check: Callable[[Subject], Iterator[Found]]
+    check: Callable[[Any], Iterator[Found]]  # of a Subject, or of a CfgSubject
     confidence: str
     source: str
     severity: str = ""

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
+from nnie_prep.nnie.preprocessing import normalising_layer
 from nnie_prep.nnie.subject import Subject, blocks
 from nnie_prep.shapes import Shape
 
 _RECURRENT = ("LSTM", "RNN")
-_NORMALISING = ("BatchNorm", "Bias", "MVN", "Power", "Scale")
 
 
 def input_size(subject: Subject) -> Iterator[Found]:
@@ -83,6 +83,8 @@ def input_values(subject: Subject) -> Iterator[Found]:
     described = subject.description.get("input")
     if not isinstance(described, dict) or not described.get("scale") or not described.get("order"):
         return
+    if described.get("folded"):  # then it wants them raw, which needs no saying
+        return
     order, scale = described["order"], described["scale"]
     message = f"the net is fed with {order}, multiplied by {scale:.10f}"
     hint = f"set RGB_order {order}, norm_type 3 and data_scale {scale:.10f} in the compiler's .cfg"
@@ -100,13 +102,9 @@ def input_normalised(subject: Subject) -> Iterator[Found]:
 
     Instead: `prepare` folds the layer into the convolution behind it. Where it stays, set norm_type 0.
     """
-    for layer in subject.net.layers:
-        is_first = layer.bottoms and all(
-            subject.net.writer(layer, number) is None or name in subject.net.inputs()
-            for number, name in enumerate(layer.bottoms)
-        )
-        if is_first and layer.type in _NORMALISING and len(layer.bottoms) == 1:
-            message = f"{layer.type} normalises input {layer.bottoms[0]}"
+    for name in subject.net.inputs():
+        if layer := normalising_layer(subject.net, name):
+            message = f"{layer.type} normalises input {name}"
             yield Found(layer, message, layer.type, "one of the net and the .cfg", "set norm_type 0")
 
 

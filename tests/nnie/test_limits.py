@@ -10,6 +10,7 @@ import pytest
 
 from nnie_prep.errors import UserError
 from nnie_prep.nnie import CHIPS, CONFIDENCES, RULES, Limit, read_limits
+from nnie_prep.nnie.cfg_rules import CFG_RULES
 
 FOLDER = Path(__file__).parents[2] / "nnie_prep" / "nnie" / "chips"
 
@@ -33,7 +34,7 @@ def test_every_limit_says_how_well_it_is_known_and_from_whom(chip: str | None) -
 
 
 def test_every_limit_is_some_rules() -> None:
-    assert set(read_limits()) == {name for rule in RULES for name in rule.limits}
+    assert set(read_limits()) == {name for rule in (*RULES, *CFG_RULES) for name in rule.limits}
 
 
 @pytest.mark.parametrize(
