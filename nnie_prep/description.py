@@ -33,6 +33,15 @@ def describe_surgery(prototxt: Path, blob_map: BlobMap) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "made_by"}
 
 
+def description_of(prototxt: Path) -> dict[str, Any]:
+    """The STEM.json beside a prototxt; {} where there is none, or something else of that name."""
+    try:
+        document = json.loads(prototxt.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) and "made_by" in document else {}
+
+
 def as_text(document: dict[str, Any]) -> str:
     """The document as JSON that is pleasant to read: one line for each entry of its lists and maps."""
     parts = []

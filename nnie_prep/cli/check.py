@@ -8,16 +8,18 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
-from nnie_prep.cli.report import count_text, few, table
+from nnie_prep.cli.findings import findings_json, findings_text
+from nnie_prep.cli.report import table
 from nnie_prep.cli.weights import reader_of
+from nnie_prep.description import description_of
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
-from nnie_prep.nnie import CONFIDENCES, RULES, SEVERITIES, Finding, Limits, Rule
+from nnie_prep.nnie import CONFIDENCES, RULES, Finding, Limits, Rule
+from nnie_prep.nnie.cfg_rules import CFG_RULES
 from nnie_prep.nnie.sarif import sarif
 from nnie_prep.outputs import Outputs
 from nnie_prep.shapes import walk_shapes
@@ -27,7 +29,7 @@ def check(options: Namespace) -> int:
     """Prints the findings; 1 if there is an error among them, or with --strict a warning."""
     limits = nnie.read_limits(options.chip, options.limits)
     if options.rules:
-        return _list_rules(options)
+        return list_rules(options, RULES)
     if options.explain is not None:
         return _explain(options, _rule(options.explain), limits)
     if options.prototxt is None:
@@ -44,9 +46,10 @@ def check(options: Namespace) -> int:
     counts = Counter(finding.severity for finding in findings)
     passed = not counts["error"] and not (options.strict and counts["warning"])
     if options.json:
-        print(json.dumps(_json(options, findings, counts, passed), indent=2))
+        head = {"prototxt": str(options.prototxt), "chip": options.chip}
+        print(json.dumps(findings_json(head, findings, passed), indent=2))
     elif not options.quiet:
-        print("\n".join(_text(options, findings, counts, passed)))
+        print("\n".join(findings_text(options, RULES, findings, passed)))
     return 0 if passed else 1
 
 
@@ -58,7 +61,7 @@ def _findings(options: Namespace, limits: Limits) -> list[Finding]:
         options.chip,
         limits=limits,
         text=read_text(options.prototxt),
-        description=_description(options.prototxt),
+        description=description_of(options.prototxt),
         files=files,
     )
 
@@ -82,15 +85,6 @@ def _read(options: Namespace) -> Net:
     return net
 
 
-def _description(prototxt: Path) -> dict[str, Any]:
-    """The STEM.json beside a prototxt; {} where there is none, or something else of that name."""
-    try:
-        document = json.loads(prototxt.with_suffix(".json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) and "made_by" in document else {}
-
-
 def _may_replace(options: Namespace) -> bool:
     """A pipeline writes its report anew each time: one that is ours needs no --force."""
     try:
@@ -100,72 +94,24 @@ def _may_replace(options: Namespace) -> bool:
         return bool(options.force)
 
 
-# ---- what people and machines read ---------------------------------------------------------------
-
-
-def _text(options: Namespace, findings: Sequence[Finding], counts: Counter[str], passed: bool) -> list[str]:
-    """A line for each error and warning, and its repair; hints by rule, three of each without -v."""
-    lines = []
-    for finding in findings:
-        if finding.severity != "info":
-            lines += _lines(finding)
-    for rule in RULES:
-        hints = [finding for finding in findings if (finding.rule, finding.severity) == (rule.name, "info")]
-        texts = [_headline(finding) for finding in hints]
-        lines += [line.removeprefix("  ") for line in few(texts, f"{rule.name} hint", options.verbose)]
-        repairs = list(dict.fromkeys(finding.repair for finding in hints if finding.repair))
-        lines += [f"    {repair}" for repair in (repairs if options.verbose else repairs[:1])]
-    numbers = ", ".join(
-        count_text(counts[one], noun)
-        for one, noun in zip(SEVERITIES, ("error", "warning", "hint"), strict=True)
-    )
-    answer = "ACCEPTED" if passed else "NOT ACCEPTED"
-    chip = options.chip or "every chip's limits"
-    lines += [""] * bool(lines) + [f"{answer} for {chip}: {numbers}"]
-    if counts.total():
-        lines.append("check --explain RULE says more of a rule")
-    return lines
-
-
-def _headline(finding: Finding) -> str:
-    layer = f" {finding.layer}:" if finding.layer else ""
-    return (
-        f"{finding.where}: {finding.severity}:{layer} {finding.message}"
-        f" (wanted: {finding.limit}) [{finding.rule}]"
-    )
-
-
-def _lines(finding: Finding) -> list[str]:
-    return [_headline(finding)] + [f"    {finding.repair}"] * bool(finding.repair)
-
-
-def _json(
-    options: Namespace, findings: Sequence[Finding], counts: Counter[str], passed: bool
-) -> dict[str, Any]:
-    return {
-        "prototxt": str(options.prototxt),
-        "chip": options.chip,
-        "passed": passed,
-        "counts": {severity: counts[severity] for severity in SEVERITIES},
-        "findings": [asdict(finding) for finding in findings],
-    }
-
-
 # ---- the rules -----------------------------------------------------------------------------------
 
 
 def _rule(name: str) -> Rule:
-    found = next((rule for rule in RULES if rule.name == name), None)
+    found = next((rule for rule in (*RULES, *CFG_RULES) if rule.name == name), None)
     if found is None:
-        raise UserError(f"no rule is called {name!r}", hint="check --rules lists them")
+        raise UserError(
+            f"no rule is called {name!r}", hint="check --rules lists them, mapper-cfg --rules those of a .cfg"
+        )
     return found
 
 
-def _list_rules(options: Namespace) -> int:
+def list_rules(options: Namespace, rules: Sequence[Rule]) -> int:
+    """Prints what each rule finds."""
     if options.json:
-        print(json.dumps([_rule_json(rule) for rule in RULES], indent=2))
+        print(json.dumps([_rule_json(rule) for rule in rules], indent=2))
     elif not options.quiet:
-        rows = [(rule.name, rule.severity, rule.confidence, rule.summary) for rule in RULES]
+        rows = [(rule.name, rule.severity, rule.confidence, rule.summary) for rule in rules]
         print(table(("rule", "always", "known", "what it finds"), rows))
         print()
         print("\n".join(f"{level}  {what}" for level, what in CONFIDENCES.items()))
