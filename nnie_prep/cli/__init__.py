@@ -9,6 +9,9 @@ job_report.py what it tells
 judges.py     what the user asked of a proof
 fold.py       fold-darknet
 check.py      check
+findings.py   what check and mapper-cfg find, as they tell it
+mapper.py     mapper-cfg
+mapper_inputs.py  what it is asked of inputs
 compare.py    verify
 forward.py    run
 detect.py     detect

@@ -201,12 +201,18 @@ def add_measure(parser: Parser) -> None:
 
 
 def add_pictures(parser: Parser) -> None:
-    parser.add_argument(
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
         "--input",
         type=Path,
-        required=True,
         help="typical pictures as the net is fed with them, one behind the other: .npy, or .npz by input "
         "name. Their largest values set the ranges; the last one is measured",
+    )
+    given.add_argument(
+        "--cfg",
+        type=Path,
+        metavar="FILE.cfg",
+        help="the compiler's .cfg: its pictures, normalised as it says (see mapper-cfg)",
     )
 
 

@@ -29,7 +29,7 @@ from nnie_prep.cli.arguments import (
     add_writing,
     number,
 )
-from nnie_prep.cli.parser_nnie import add_check, add_compare_dump, add_quantize_sim
+from nnie_prep.cli.parser_nnie import add_check, add_compare_dump, add_mapper_cfg, add_quantize_sim
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     adders = (
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
         *(add_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
-        *(add_quantize_sim, add_compare_dump),
+        *(add_mapper_cfg, add_quantize_sim, add_compare_dump),
     )
     for add in adders:
         add(commands)

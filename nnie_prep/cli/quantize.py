@@ -14,6 +14,7 @@ from nnie_prep.cli.weights import reader_of
 from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, Net
+from nnie_prep.nnie.calibration import cfg_feeds
 from nnie_prep.proof import read_feeds, without_training
 from nnie_prep.quantization import LayerLoss, Simulation
 from nnie_prep.quantization.dump import Comparison, compare_dumps, find_dumps
@@ -68,7 +69,7 @@ def compare_dump(options: Namespace) -> int:
 
 
 def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
-    """The net, and the pictures of --input one by one."""
+    """The net, and the pictures of --input or --cfg one by one."""
     net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
     net = without_training(net)
     if missing := unsupported(net):
@@ -78,11 +79,16 @@ def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
             "cut the net before it: nnie-prep edit --until BLOB",
         )
     shapes = infer_shapes(net)
-    feeds = read_feeds(options.input, {name: shapes[name] for name in net.inputs()})
+    wanted = {name: shapes[name] for name in net.inputs()}
+    if options.cfg is not None:
+        feeds, source = cfg_feeds(options.cfg, wanted), options.cfg
+    else:
+        arrays, source = read_feeds(options.input, wanted), options.input
+        feeds = {name: [value[i : i + 1] for i in range(len(value))] for name, value in arrays.items()}
     counts = {len(value) for value in feeds.values()}
     if len(counts) > 1:
-        raise UserError("its inputs hold different numbers of pictures", str(options.input))
-    return net, [{name: value[i : i + 1] for name, value in feeds.items()} for i in range(counts.pop())]
+        raise UserError("its inputs hold different numbers of pictures", str(source))
+    return net, [{name: value[i] for name, value in feeds.items()} for i in range(counts.pop())]
 
 
 def _counted(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -57,6 +57,9 @@ def test_the_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comm
     shutil.copy(DATA / "photo.jpg", "photo.jpg")
     write_dump(Path("yolov3-tiny.prototxt"), Path("yolov3-tiny.caffemodel"))
     Path("coco.names").write_text("cup\ncat\n")
+    Path("pictures").mkdir()
+    for place in range(20):
+        shutil.copy(DATA / "photo.jpg", f"pictures/{place:02}.jpg")
     if command == "merge-bn":
         for path in Path().glob("*_inference.*"):
             path.unlink()

@@ -1,0 +1,183 @@
+"""What `mapper-cfg` is asked of the inputs: how they are normalised, and from which pictures or tensors."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nnie_prep.description import description_of
+from nnie_prep.errors import UserError
+from nnie_prep.net import Net
+from nnie_prep.nnie import cfg_draft
+from nnie_prep.nnie.calibration import (
+    find_pictures,
+    read_mean_values,
+    resized_copy,
+    sample,
+    tensor_lines,
+)
+from nnie_prep.nnie.limits import Limits
+from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, path_text
+from nnie_prep.nnie.preprocessing import Preprocessing, has_transform, known_preprocessing
+from nnie_prep.proof import read_feeds
+from nnie_prep.shapes import Shape
+
+
+def asked_preprocessing(
+    options: Namespace, net: Net, name: str, shape: Shape, limits: Limits, prototxt: Path | None = None
+) -> Preprocessing | None:
+    """What is done to an input: what the user says, over what the files say. None for what is no picture.
+
+    Raises UserError where nobody says anything.
+    """
+    if not cfg_draft.takes_pictures(shape, limits) or _given(options.tensors, name, "--tensors"):
+        return None
+    prototxt = prototxt or options.prototxt
+    transform = options.transform or (prototxt if has_transform(prototxt) else None)
+    known = known_preprocessing(net, name, description_of(prototxt), transform)
+    changes = _changes(options)
+    if not changes:
+        if known is None:
+            raise UserError(
+                f"nobody says how input {name} was normalised in training",
+                str(prototxt),
+                "give --transform train_val.prototxt, or --scale, --mean and --order (raw: --scale 1)",
+            )
+        return known
+    if known is not None and known.in_net and {"scale", "mean", "mean_file"} & changes.keys():
+        if known.who == "--fold-input":
+            raise UserError(
+                f"input {name} is normalised by the net itself ({known.who})",
+                "--scale and --mean",
+                "leave them out",
+            )
+        known = None
+    return replace(known or Preprocessing(), **changes, who="as asked", in_net=bool(known and known.in_net))
+
+
+def _changes(options: Namespace) -> dict[str, Any]:
+    """What --scale, --mean and --order say."""
+    found: dict[str, Any] = {}
+    if options.scale is not None:
+        found["scale"] = options.scale
+    if options.order is not None:
+        found["order"] = options.order.upper()
+    if options.mean is not None:
+        path = Path(options.mean)
+        is_image = path.suffix == ".binaryproto"
+        if is_image and not path.is_file():
+            raise UserError("does not exist", str(path), "check the path")
+        found["mean"] = () if is_image else _mean_values(options.mean)
+        found["mean_file"] = path if is_image else None
+    return found
+
+
+def _mean_values(text: str) -> tuple[float, ...]:
+    """104,117,123, or a file with a value a line."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        pass
+    if not Path(text).is_file():
+        raise UserError(
+            "is neither numbers nor a file",
+            f"--mean {text}",
+            "write 104,117,123, in the net's order",
+        )
+    return tuple(read_mean_values(Path(text)))
+
+
+@dataclass
+class Calibration:
+    """The list of an input, what is written for it, and what that is made from."""
+
+    image_list: Path
+    image_type: int
+    stem: str
+    files: dict[Path, bytes] = field(default_factory=dict)
+    read: list[Path] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def calibration(
+    options: Namespace, target: Path, name: str, shapes: Mapping[str, Shape], limits: Limits
+) -> Calibration:
+    """The pictures or tensors that the user has for an input, as a list. `shapes`: of all inputs."""
+    shape = shapes[name]
+    folder, tensors = _given(options.images, name, "--images"), _given(options.tensors, name, "--tensors")
+    if folder and tensors:
+        raise UserError(f"input {name} has pictures and tensors", "--images, --tensors", "choose one")
+    stem = target.stem.removesuffix("_mapper")
+    stem += f"_{name}" if len(shapes) > 1 else ""
+    if tensors:
+        same = {one: shapes[one] for one in shapes if _given(options.tensors, one, "--tensors") == tensors}
+        return _tensors(Path(tensors), target.with_name(f"{stem}_tensors.txt"), stem, name, same)
+    if not cfg_draft.takes_pictures(shape, limits):
+        found = Calibration(target.with_name(f"{stem}_tensors.txt"), FEATURE_MAP, stem)
+        found.warnings.append(f"no list is written for input {name}: give --tensors {name}=FILE.npy")
+        return found
+    found = Calibration(target.with_name(f"{stem}_images.txt"), options.image_type, stem)
+    if not folder:
+        found.warnings.append(
+            f"no list is written for input {name}: give --images FOLDER of 20 to 50 pictures"
+        )
+        return found
+    _choose(options, found, Path(folder), target, shape, limits)
+    return found
+
+
+def _choose(
+    options: Namespace, found: Calibration, folder: Path, target: Path, shape: Shape, limits: Limits
+) -> None:
+    """Chooses pictures, copies them if asked, and lists them."""
+    suffixes = limits["picture_suffixes"].one_of or ()
+    pictures = find_pictures(folder, suffixes)
+    chosen = sample(pictures, options.count, options.seed)
+    limit = limits["calibration_pictures"]
+    if len(chosen) < (limit.at_least or 0):
+        found.warnings.append(f"{folder}: {len(chosen)} pictures; {limit} typical ones make good ranges")
+    found.read += chosen
+    if options.resize:
+        copies = target.with_name(f"{found.stem}_images")
+        digits = len(str(len(chosen)))
+        for number, path in enumerate(chosen, 1):
+            copy = copies / f"{number:0{digits}d}_{_plain(path.stem)}.bmp"
+            found.files[copy] = resized_copy(path, shape)
+        chosen = list(found.files)
+    names = [path_text(path, target, options.absolute) for path in chosen]
+    text = "".join(f"{name}\n" for name in names)
+    found.files[found.image_list] = text.encode("utf-8", "surrogateescape")
+
+
+def _plain(name: str) -> str:
+    """A file name that every program reads."""
+    return "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "_" for one in name)[:60]
+
+
+def _tensors(path: Path, image_list: Path, stem: str, name: str, shapes: Mapping[str, Shape]) -> Calibration:
+    """A list of tensors from an array of N x the input's shape; `shapes`: of all inputs that the file has."""
+    values, shape = read_feeds(path, shapes)[name], shapes[name]
+    if values.shape[1:] != tuple(shape[1:]):
+        raise UserError(
+            f"input {name!r} has shape {values.shape}, and the net wants {tuple(shape)}",
+            str(path),
+            "save tensors of the size that the prototxt declares",
+        )
+    return Calibration(image_list, FEATURE_MAP, stem, {image_list: tensor_lines(values)}, [path])
+
+
+def _given(texts: Sequence[str], name: str, option: str) -> str:
+    """What INPUT=PATH, or PATH alone, says for an input; "" where nothing is said."""
+    found = []
+    for text in texts:
+        key, sign, path = text.partition("=")
+        if not sign:
+            found.append(text)
+        elif key == name:
+            found.append(path)
+    if len(found) > 1:
+        raise UserError(f"{option} is given {len(found)} times for input {name}", hint="write INPUT=PATH")
+    return found[0] if found else ""

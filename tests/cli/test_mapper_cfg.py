@@ -1,0 +1,332 @@
+"""`mapper-cfg`: what is written for a pair, --check of it, and quantize-sim on its pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from cli_cases import listing, refuses, run
+
+from nnie_prep.caffe_io import read_net
+from nnie_prep.nnie.calibration import cfg_feeds
+from nnie_prep.nnie.mapper_cfg import read_cfg
+from nnie_prep.nnie_caffe_pb2 import BlobProto, LayerParameter, NetParameter
+from nnie_prep.quantization import Simulation, snr
+
+PHOTO = Path(__file__).parent.parent / "data" / "photo.jpg"
+SMALL = ("mapper-cfg", "small.prototxt", "small.caffemodel")
+PAIR = ("mapper-cfg", "net.prototxt", "net.caffemodel")
+
+
+# A convolution and a detection head, without what `check` has to say something of.
+CFG = """\
+[net]
+width=24
+height=16
+channels=3
+
+[convolutional]
+filters=16
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[convolutional]
+size=1
+stride=1
+pad=1
+filters=21
+activation=linear
+
+[yolo]
+mask=0,1,2
+anchors=10,14, 23,27, 37,58
+classes=2
+num=3
+"""
+
+
+@pytest.fixture
+def job(folder: Path) -> Path:
+    """A prepared Darknet network, net.prototxt and net.caffemodel; and a folder of 24 pictures."""
+    floats = np.random.default_rng(0).normal(0, 0.3, 16 + 16 * 27 + 21 + 21 * 16).astype("<f4")
+    Path("net.cfg").write_text(CFG)
+    Path("net.weights").write_bytes(struct.pack("<iiiQ", 0, 2, 0, 0) + floats.tobytes())
+    assert run("prepare", "net.cfg", "net.weights", "-q").code == 0
+    pictures = Path("pictures")
+    pictures.mkdir()
+    photo = cv2.imread(str(PHOTO))
+    for place in range(24):
+        cv2.imwrite(
+            f"pictures/{place:02}.png", photo[place * 8 : place * 8 + 150, place * 15 : place * 15 + 200]
+        )
+    return folder
+
+
+def made(*arguments: object) -> str:
+    done = run(*arguments)
+    assert done.code == 0, done
+    return done.out
+
+
+DARKNET = """\
+[prototxt_file] ./net.prototxt
+[caffemodel_file] ./net.caffemodel
+[batch_num] 1
+[net_type] 0
+[sparse_rate] 0
+[compile_mode] 0
+[is_simulation] 0
+[log_level] 0
+[instruction_name] net_inst
+[RGB_order] RGB
+[data_scale] 0.003921568627
+[internal_stride] 16
+[image_list] ./net_images.txt
+[image_type] 1
+[mean_file] null
+[norm_type] 3
+"""
+
+
+def test_a_darknet_network(job: Path) -> None:
+    out = made(*PAIR, "--images", "pictures")
+    assert Path("net_mapper.cfg").read_text() == DARKNET
+    names = Path("net_images.txt").read_text().split()
+    assert names == [f"./pictures/{place:02}.png" for place in range(24)]
+    assert "data: RGB, times 0.003921568627 (norm_type 3; its STEM.json)\n" in out
+    assert "start the compiler in .: the paths in the .cfg begin there\n" in out
+    done = run("mapper-cfg", "--check", "net_mapper.cfg", "--chip", "hi3516dv300")
+    assert done == (0, "ACCEPTED for hi3516dv300: 0 errors, 0 warnings, 0 hints\n", "")
+
+
+def test_the_same_again_needs_no_force(job: Path) -> None:
+    made(*PAIR, "--images", "pictures", "--resize", "--count", "20")
+    first = listing(job)
+    made(*PAIR, "--images", "pictures", "--resize", "--count", "20")
+    assert listing(job) == first
+    assert "exists and was not written by nnie_prep" in refuses(job, *PAIR, "--bits", "16")
+    made(*PAIR, "--images", "pictures", "--resize", "--count", "20", "--seed", "1", "--force")
+    assert listing(job) != first
+
+
+def test_darknets_own_cfg_is_never_replaced(job: Path) -> None:
+    assert "is no .cfg of the compiler's" in refuses(job, *PAIR, "-o", "net.cfg", "--force")
+
+
+def test_copies_of_the_nets_size(job: Path) -> None:
+    made(*PAIR, "--images", "pictures", "--resize", "--count", "20")
+    names = Path("net_images.txt").read_text().split()
+    assert len(names) == 20 and names[0].startswith("./net_images/01_")
+    chosen = [Path("pictures", Path(name).stem[3:] + ".png") for name in names]
+    for name, source in zip(names, chosen, strict=True):
+        copy = cv2.imread(name)
+        difference = np.abs(copy.astype(int) - cv2.resize(cv2.imread(str(source)), (24, 16)))
+        assert copy.shape == (16, 24, 3) and difference.max() <= 1  # as tests/nnie/test_calibration.py
+    assert run("mapper-cfg", "--check", "net_mapper.cfg").code == 0
+
+
+def test_nothing_is_left_where_it_fails(job: Path) -> None:
+    Path("pictures/07.png").write_bytes(b"no picture")
+    assert "07.png: is no picture" in refuses(job, *PAIR, "--images", "pictures", "--resize")
+    Path("net_images.txt").write_text("mine\n")
+    Path("pictures/07.png").unlink()
+    refuses(job, *PAIR, "--images", "pictures", "--resize")
+
+
+def test_a_folded_input_is_fed_raw(job: Path) -> None:
+    made("merge-bn", "net.prototxt", "net.caffemodel", "--fold-input", "darknet,feed=bgr", "-o", "raw", "-q")
+    made("mapper-cfg", "raw.prototxt", "raw.caffemodel", "--images", "pictures")
+    cfg = read_cfg(Path("raw_mapper.cfg"))
+    assert (cfg.RGB_order, cfg.groups[0].norm_type, cfg.groups[0].scale) == ("BGR", 0, 1)
+    assert run("mapper-cfg", "--check", "raw_mapper.cfg").code == 0
+    Path("raw_mapper.cfg").write_text(
+        Path("raw_mapper.cfg").read_text().replace("norm_type] 0", "norm_type] 3")
+    )
+    assert "input data is normalised by --fold-input" in run("mapper-cfg", "--check", "raw_mapper.cfg").out
+    said = refuses(job, "mapper-cfg", "raw.prototxt", "raw.caffemodel", "--scale", "0.5", "-o", "x")
+    assert "input data is normalised by the net itself (--fold-input); leave them out" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "norm_type", "scale", "mean"),
+    [
+        ((), 3, 0.00390625, None),  # the transform_param of the layer for training
+        (("--mean", "104,117,123"), 5, 0.00390625, "104.0\n117.0\n123.0\n"),
+        (("--mean", "127.5", "--scale", "1"), 2, 1.0, "127.5\n127.5\n127.5\n"),
+        (("--mean", "my.txt", "--scale", "1"), 2, 1.0, "1.5\n2.5\n3.5\n"),
+        (("--mean", "m.binaryproto", "--scale", "1"), 1, 1.0, None),
+        (("--mean", "m.binaryproto"), 4, 0.00390625, None),
+        (("--scale", "1"), 0, 1.0, None),
+        (("--transform", "other.prototxt"), 5, 0.017, "1.0\n2.0\n3.0\n"),
+    ],
+)  # fmt: skip
+def test_mean_and_scale(
+    folder: Path, options: tuple[str, ...], norm_type: int, scale: float, mean: str | None
+) -> None:
+    Path("my.txt").write_text("1.5\n2.5\n3.5\n")
+    blob = BlobProto(num=1, channels=3, height=11, width=13, data=[100.0] * 429)
+    Path("m.binaryproto").write_bytes(blob.SerializeToString())
+    told = "transform_param { scale: 0.017 mean_value: 1 mean_value: 2 mean_value: 3 crop_size: 13 }"
+    text = Path("small.prototxt").read_text()
+    assert "transform_param { scale: 0.00390625 crop_size: 13 }" in text
+    Path("other.prototxt").write_text(
+        text.replace("transform_param { scale: 0.00390625 crop_size: 13 }", told)
+    )
+    done = run(*SMALL, *options)
+    assert done.code == 0 and "no list is written for input data" in done.err
+    group = read_cfg(Path("small_mapper.cfg")).groups[0]
+    assert (group.norm_type, group.scale) == (norm_type, pytest.approx(scale))
+    if mean is not None:
+        assert group.mean_file == "./small_mean.txt" and Path("small_mean.txt").read_text() == mean
+    else:
+        assert group.mean_file == ("./m.binaryproto" if norm_type in (1, 4) else "null")
+        assert not Path("small_mean.txt").exists()
+    said = json.loads(run("mapper-cfg", "--check", "small_mapper.cfg", *options, "--json").out)
+    rules = {one["rule"] for one in said["findings"] if one["severity"] == "error"}
+    assert rules == {"cfg_file", "cfg_prototxt"}, "the list is missing, and it is a net for training"
+
+
+def test_other_keys(job: Path) -> None:
+    made(
+        *PAIR, "-o", "out.cfg", "--bits", "16", "--batch-num", "0", "--sparse-rate", "0.5", "--simulation",
+        "--log-level", "3", "--set", "compress_mode=1", "--set", "roi_coordinate_file=a.txt",
+        "--set", "roi_coordinate_file=b.txt", "--order", "bgr", "--image-type", "5", "--chip", "hi3559av100",
+    )  # fmt: skip
+    cfg = read_cfg(Path("out.cfg"))
+    assert (cfg.compile_mode, cfg.batch_num, cfg.sparse_rate, cfg.is_simulation) == (1, 0, 0.5, 1)
+    assert (cfg.log_level, cfg.compress_mode, cfg.roi_coordinate_file) == (3, 1, ("a.txt", "b.txt"))
+    assert (cfg.instruction_name, cfg.RGB_order, cfg.internal_stride) == ("out_func", "BGR", 32)
+    assert cfg.groups[0].image_type == 5
+    made(*PAIR, "-o", "other", "--absolute", "--set", "instructions_name=x")
+    cfg = read_cfg(Path("other.cfg"))
+    assert cfg.prototxt_file == f"{job}/net.prototxt" and cfg.instruction_name == "x"
+
+
+def test_tensors(job: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 1, (3, 3, 16, 24)).astype(np.float32)
+    np.save("x.npy", values)
+    out = made(*PAIR, "--tensors", "x.npy")
+    assert "data: feature map, image_type 0" in out
+    cfg = Path("net_mapper.cfg")
+    assert (read_cfg(cfg).groups[0].image_type, read_cfg(cfg).groups[0].norm_type) == (0, 0)
+    np.testing.assert_array_equal(np.concatenate(cfg_feeds(cfg, {"data": (1, 3, 16, 24)})["data"]), values)
+    assert run("mapper-cfg", "--check", "net_mapper.cfg").code == 0
+
+
+TWO = """input: "left"
+input: "size"
+input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+input_shape { dim: 1 dim: 4 }
+layer { name: "pool" type: "Pooling" bottom: "left" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "abs" type: "AbsVal" bottom: "size" top: "abs" }
+"""
+
+
+def test_two_inputs(job: Path) -> None:
+    Path("two.prototxt").write_text(TWO)
+    Path("two.caffemodel").write_bytes(NetParameter(layer=[LayerParameter(name="pool")]).SerializeToString())
+    np.savez("y.npz", size=np.ones((2, 4), np.float32))
+    pair = ("mapper-cfg", "two.prototxt", "two.caffemodel", "--scale", "1")
+    made(*pair, "--images", "left=pictures", "--tensors", "size=y.npz", "--mean", "1,2,3")
+    first, second = read_cfg(Path("two_mapper.cfg")).groups
+    assert (first.image_list, first.norm_type, first.mean_file) == (
+        "./two_left_images.txt", 2, "./two_left_mean.txt"
+    )  # fmt: skip
+    assert (second.image_list, second.image_type, second.norm_type) == ("./two_size_tensors.txt", 0, 0)
+    assert "holds size, and the net's inputs are left, size" in refuses(job, *pair, "--tensors", "y.npz")
+    assert Path("two_size_tensors.txt").read_text() == "1 1 1 1\n" * 2
+    assert run("mapper-cfg", "--check", "two_mapper.cfg", "--scale", "1", "--mean", "1,2,3").code == 0
+
+
+def test_check_finds_what_users_hit(job: Path) -> None:
+    made(*PAIR, "--images", "pictures")
+    text = Path("net_mapper.cfg").read_text()
+    Path("net_mapper.cfg").write_text(text.replace("0.003921568627", "0.0039062").replace("] RGB", "] BGR"))
+    done = run("mapper-cfg", "--check", "net_mapper.cfg")
+    assert done.code == 1
+    assert done.out.splitlines() == [
+        "net_mapper.cfg:10: error: RGB_order is BGR, and input data wants RGB (its STEM.json) (wanted: RGB) "
+        "[cfg_order]",
+        "    set RGB_order RGB",
+        "net_mapper.cfg:11: error: input data is multiplied by 0.0039062 (norm_type 3) "
+        "(wanted: 0.003921568627 (its STEM.json)) [cfg_scale]",
+        "    set data_scale 0.003921568627, with norm_type 3, 4 or 5",
+        "",
+        "NOT ACCEPTED for every chip's limits: 2 errors, 0 warnings, 0 hints",
+        "check --explain RULE says more of a rule",
+    ]
+    said = json.loads(run("mapper-cfg", "--check", "net_mapper.cfg", "--json").out)
+    assert (said["passed"], said["counts"]["error"], said["findings"][0]["line"]) == (False, 2, 10)
+    assert "Red and blue are swapped" in run("check", "--explain", "cfg_order").out
+    assert "cfg_picture_count" in run("mapper-cfg", "--rules").out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "PROTOTXT and CAFFEMODEL are missing; give both, or --check FILE.cfg"),
+        (("net.prototxt",), "PROTOTXT and CAFFEMODEL are missing"),
+        (("net.prototxt", "net.caffemodel", "--images", "none"), "none: is no folder"),
+        (("net.prototxt", "net.caffemodel", "--mean", "none"), "--mean none: is neither numbers nor a file"),
+        (("net.prototxt", "net.caffemodel", "--mean", "x.binaryproto"), "x.binaryproto: does not exist"),
+        (("net.prototxt", "net.caffemodel", "--mean", "1,2"), "input data: 2 values for 3 channels"),
+        (("net.prototxt", "net.caffemodel", "--set", "x"), "--set x: is no KEY=VALUE"),
+        (("net.prototxt", "net.caffemodel", "--set", "net_tipe=1"), "did you mean net_type?"),
+        (("net.prototxt", "net.caffemodel", "--batch-num", "257"), "batch_num is 257; it must be 0..256"),
+        (("net.prototxt", "net.caffemodel", "--images", "pictures", "--tensors", "x"), "input data has pic"),
+        (("--check", "none.cfg"), "none.cfg: cannot be read"),
+        (("--check", "net.cfg"), "net.cfg:1: 'net' is no key of the compiler's"),
+    ],
+)  # fmt: skip
+def test_mistakes(job: Path, options: tuple[str, ...], message: str) -> None:
+    assert message in refuses(job, "mapper-cfg", *options)
+
+
+def test_nobody_says_how_it_is_normalised(job: Path) -> None:
+    Path("net.json").unlink()
+    said = refuses(job, *PAIR)
+    assert "net.prototxt: nobody says how input data was normalised in training; give --transform" in said
+    made(*PAIR, "--scale", "0.5", "--order", "rgb")
+    group = read_cfg(Path("net_mapper.cfg"))
+    assert (group.RGB_order, group.groups[0].scale) == ("RGB", 0.5)
+
+
+def test_quantize_sim_takes_the_pictures_of_the_cfg(job: Path) -> None:
+    made(*PAIR, "--images", "pictures", "--count", "3")
+    said = json.loads(made("quantize-sim", *PAIR[1:], "--cfg", "net_mapper.cfg", "--json", "--propose", "0"))
+    assert said["pictures"] == 3
+    net = read_net(*map(Path, PAIR[1:]))
+    simulation, names = Simulation(net), Path("net_images.txt").read_text().split()
+    for name in names:
+        picture = cv2.resize(cv2.imread(name), (24, 16))[:, :, ::-1].transpose(2, 0, 1)
+        feeds = {"data": np.ascontiguousarray(picture[None] / np.float32(255), np.float32)}
+        exact = simulation.calibrate(feeds)
+    rounded = simulation.run(feeds)
+    layers = {row["layer"]: row for row in said["layers"]}
+    (last,) = net.outputs()
+    # one level in a pixel of thousands moves the noise by a few tenths of a decibel
+    assert layers[net.last_writers()[last].name]["end_to_end"] == pytest.approx(
+        snr(exact[last], rounded[last]), abs=1.0
+    )
+
+
+def test_compare_dump_takes_the_last_picture_of_the_cfg(job: Path) -> None:
+    made(*PAIR, "--images", "pictures", "--count", "4")
+    fed = cfg_feeds(Path("net_mapper.cfg"), {"data": (1, 3, 16, 24)})["data"]
+    Path("dumps").mkdir()
+    net = read_net(*map(Path, PAIR[1:]))
+    layer = next(layer for layer in net.layers if layer.bottoms)
+    file = Path("dumps", f"{layer.name}_input0_3_16_24_quant.linear.float")
+    for picture, code in ((fed[-1], 0), (1 - fed[0], 1)):
+        file.write_text("\n".join(map(str, picture.reshape(-1).tolist())))
+        assert run("compare-dump", *PAIR[1:], "dumps", "--cfg", "net_mapper.cfg").code == code
+    refuses(job, "compare-dump", *PAIR[1:], "dumps")
+    shutil.rmtree("pictures")
+    assert "cannot be read" in refuses(job, "compare-dump", *PAIR[1:], "dumps", "--cfg", "net_mapper.cfg")
