@@ -181,6 +181,7 @@ def test_paths(tmp_path: Path) -> None:
     cfg = tmp_path / "job" / "n.cfg"
     assert path_text(tmp_path / "job" / "n.prototxt", cfg) == "./n.prototxt"
     assert path_text(tmp_path / "pictures" / "1.jpg", cfg) == "../pictures/1.jpg"
+    assert path_text(tmp_path / "job" / ".n" / "n.prototxt", cfg) == "./.n/n.prototxt"
     assert path_text(tmp_path / "job" / "n.prototxt", cfg, absolute=True) == f"{tmp_path}/job/n.prototxt"
     cfg.parent.mkdir()
     cfg.write_text(MINIMAL)

@@ -18,6 +18,7 @@ layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
         convolution_param { num_output: 2 kernel_size: 3 } }
 """
 SCALED = PLAIN.replace("layer", 'layer { name: "s" type: "Scale" bottom: "data" top: "data" }\nlayer', 1)
+BEHIND = SCALED.replace("layer", 'layer { name: "r" type: "ReLU" bottom: "data" top: "data" }\nlayer', 1)
 LATE = PLAIN + 'layer { name: "s" type: "Scale" bottom: "conv" top: "conv" }\n'
 DATA = """layer {{ name: "{0}" type: "Data" top: "data" include {{ phase: {1} }}
   transform_param {{ {2} }} data_param {{ source: "x" batch_size: 4 }} }}
@@ -37,6 +38,7 @@ def written(folder: Path, text: str, name: str = "n.prototxt") -> Path:
     [
         (PLAIN, {}, None),
         (LATE, {}, None),
+        (BEHIND, {}, None),
         (PLAIN, {"blob": "other", "scale": 0.5, "order": "RGB"}, None),
         (PLAIN, {"blob": "data", "scale": 1 / 255, "order": "RGB"}, Preprocessing(1 / 255, order="RGB")),
         (PLAIN, {"blob": "data", "scale": 0.5, "order": "grey"}, Preprocessing(0.5)),
