@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nnie_prep.errors import UserError
+
 
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with a command line, and takes no abbreviated options."""
@@ -15,7 +17,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"nnie_prep: error: {message}; see {self.prog} --help\n")
+        raise UserError(message, hint=f"see {self.prog} --help")
 
 
 def add_command(commands: Any, name: str, runs: str, what: str, example: str) -> Parser:
