@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -141,6 +142,44 @@ def spawn(*arguments: object, **options: Any) -> Run:
     """Runs a command in a process of its own."""
     done = subprocess.run(command(*arguments), capture_output=True, text=True, **options)
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+def on_a_terminal(script: str, *arguments: str) -> Run:
+    """Runs a command whose stderr is a terminal of 40 columns; the terminal's text is in `err`."""
+    master, slave = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env=environment(COLUMNS="40"),
+        text=True,
+    )
+    os.close(slave)
+    assert child.stdout is not None
+    out = child.stdout.read()
+    shown = b""
+    while True:
+        try:
+            shown += os.read(master, 1 << 16)
+        except OSError:  # the terminal is closed when the command has ended
+            break
+    os.close(master)
+    return Run(child.wait(), out, shown.decode())
+
+
+def screen(text: str) -> list[str]:
+    """The lines of a terminal after these characters."""
+    lines, column = [""], 0
+    for char in text.replace("\r\n", "\n"):
+        if char == "\r":
+            column = 0
+        elif char == "\n":
+            lines.append("")
+            column = 0
+        else:
+            lines[-1] = lines[-1][:column].ljust(column) + char + lines[-1][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines]
 
 
 def listing(folder: Path) -> dict[str, str]:

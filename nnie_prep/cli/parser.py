@@ -29,11 +29,17 @@ from nnie_prep.cli.arguments import (
     add_writing,
     number,
 )
+from nnie_prep.cli.parser_batch import add_batch
 from nnie_prep.cli.parser_nnie import add_check, add_compare_dump, add_mapper_cfg, add_quantize_sim
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parses a command line; `module` and `function` of the result name what runs it."""
+    return make_parser()[0].parse_args(arguments)
+
+
+def make_parser() -> tuple[Parser, dict[str, Parser]]:
+    """What parses all command lines, and what parses each command's, by its name."""
     parser = Parser(
         prog="nnie-prep",
         description="Takes Darknet and Caffe networks to HiSilicon's NNIE, and proves the result equal.",
@@ -45,10 +51,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
         *(add_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
         *(add_mapper_cfg, add_quantize_sim, add_compare_dump),
+        add_batch,
     )
     for add in adders:
         add(commands)
-    return parser.parse_args(arguments)
+    return parser, commands.choices
 
 
 def _prepare(commands: Any) -> None:

@@ -60,6 +60,7 @@ def test_the_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comm
     Path("pictures").mkdir()
     for place in range(20):
         shutil.copy(DATA / "photo.jpg", f"pictures/{place:02}.jpg")
+    Path("models.yaml").write_text("models: [{cfg: yolov3-tiny.cfg, output: out/yolov3-tiny}]")
     if command == "merge-bn":
         for path in Path().glob("*_inference.*"):
             path.unlink()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import pty
 import resource
 import signal
 import subprocess
@@ -13,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_cases import Run, command, environment, listing, run, spawn
+from cli_cases import Run, command, environment, listing, on_a_terminal, run, screen, spawn
 
 CONVERT = ("prepare", "net.cfg", "net.weights", "-o", "x")
 
@@ -190,29 +188,6 @@ def test_names_that_the_terminal_cannot_show(folder: Path, encoding: str) -> Non
 # ---- on a terminal -----------------------------------------------------------------------------
 
 
-def on_a_terminal(script: str, *arguments: str) -> Run:
-    """Runs a command whose stderr is a terminal of 40 columns; the terminal's text is in `err`."""
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        env=environment(COLUMNS="40"),
-        text=True,
-    )
-    os.close(slave)
-    assert child.stdout is not None
-    out = child.stdout.read()
-    shown = b""
-    while True:
-        try:
-            shown += os.read(master, 1 << 16)
-        except OSError:  # the terminal is closed when the command has ended
-            break
-    os.close(master)
-    return Run(child.wait(), out, shown.decode())
-
-
 # The progress line waits for a while before it shows up; here every step takes that long.
 _SLOW = """
 import itertools, sys
@@ -223,21 +198,6 @@ class Slow:
 report.time = Slow
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def screen(text: str) -> list[str]:
-    """The lines of a terminal after these characters."""
-    lines, column = [""], 0
-    for char in text.replace("\r\n", "\n"):
-        if char == "\r":
-            column = 0
-        elif char == "\n":
-            lines.append("")
-            column = 0
-        else:
-            lines[-1] = lines[-1][:column].ljust(column) + char + lines[-1][column + 1 :]
-            column += 1
-    return [line.rstrip() for line in lines]
 
 
 @pytest.mark.parametrize(
