@@ -1,7 +1,7 @@
 """The command line: arguments in, exit code out. 0 done, 1 the answer is no, 2 bad usage or input.
 
 parser.py     the commands, without a heavy import, so that --help is instant
-parser_batch.py those for many models
+parser_batch.py those for many models, and for the shell
 parser_nnie.py  those about NNIE's compiler
 arguments.py  what several commands have in common
 change.py     darknet2caffe, merge-bn, add-bias, strip, prepare: what each is to do
@@ -25,6 +25,7 @@ batch.py      batch: many models, and the report on them
 manifest.py   which models
 children.py   each prepared in a process of its own, and the record of it
 junit.py      the report as JUnit's XML
+completion.py completion
 report.py     what people read: tables, verdicts, progress
 """
 

@@ -29,7 +29,7 @@ from nnie_prep.cli.arguments import (
     add_writing,
     number,
 )
-from nnie_prep.cli.parser_batch import add_batch
+from nnie_prep.cli.parser_batch import add_batch, add_completion
 from nnie_prep.cli.parser_nnie import add_check, add_compare_dump, add_mapper_cfg, add_quantize_sim
 
 
@@ -51,7 +51,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
         *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
         *(add_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
         *(add_mapper_cfg, add_quantize_sim, add_compare_dump),
-        add_batch,
+        *(add_batch, add_completion),
     )
     for add in adders:
         add(commands)

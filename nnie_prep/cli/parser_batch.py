@@ -1,4 +1,4 @@
-"""The commands for many models, and their arguments. Nothing heavy is imported here."""
+"""The commands for many models and for the shell, and their arguments. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -43,3 +43,14 @@ def add_batch(commands: Any) -> None:
         help="every Nth model alone, for N machines; I counts from 0 or from 1, on all of them alike",
     )
     add_output(parser)
+
+
+def add_completion(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "completion",
+        "completion.completion",
+        "Print what a shell needs to complete commands, options and file names",
+        "bash",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to read it")
