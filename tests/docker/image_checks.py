@@ -7,6 +7,7 @@ write to its mounted folder only, and unless it says otherwise as a user that no
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -186,6 +187,15 @@ def test_a_real_network(image: Image, tmp_path: Path, yolov3_tiny) -> None:
     shutil.copy(yolov3_tiny.description, place / "yolov3-tiny.cfg")
     shutil.copy(yolov3_tiny.weights, place / "yolov3-tiny.weights")
     same_bytes(image, given_away(place), "prepare", "yolov3-tiny.cfg", "yolov3-tiny.weights", "-o", "out")
+
+
+def test_a_manifest(image: Image, folder: Path) -> None:
+    """Its processes find what they need in the image, and the second run nothing to do."""
+    (folder / "models.yaml").write_text("models: [{cfg: net.cfg}, {prototxt: small.prototxt}]")
+    for state in ("prepared", "up to date"):
+        done = image.run(given_away(folder), "batch", "models.yaml", "-j", 2, "--json")
+        assert done.returncode == 0, done.stderr
+        assert [model["state"] for model in json.loads(done.stdout)["models"]] == [state] * 2
 
 
 def test_names_in_chinese(image: Image, folder: Path) -> None:

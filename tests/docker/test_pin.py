@@ -53,11 +53,12 @@ def test_pins_are_written_as_they_were_read(load, monkeypatch, tmp_path, file: P
     ("needing", "file"),
     [
         (project(ROOT / "pyproject.toml")["project"]["dependencies"], "requirements.txt"),
+        (project(ROOT / "pyproject.toml")["project"]["optional-dependencies"]["batch"], "requirements.txt"),
         (project(DOCKER / "caffe/pyproject.toml")["project"]["dependencies"], "requirements.txt"),
         (project(ROOT / "pyproject.toml")["build-system"]["requires"], "requirements-build.txt"),
         (project(DOCKER / "caffe/pyproject.toml")["build-system"]["requires"], "caffe/requirements.txt"),
     ],
-    ids=["nnie_prep", "Caffe", "building nnie_prep", "building Caffe"],
+    ids=["nnie_prep", "batch", "Caffe", "building nnie_prep", "building Caffe"],
 )
 def test_pins_satisfy_what_is_needed(load, needing: list[str], file: str) -> None:
     read = load("pin").read_requirements((DOCKER / file).read_text())
@@ -70,10 +71,11 @@ def test_pins_satisfy_what_is_needed(load, needing: list[str], file: str) -> Non
 
 
 def test_all_that_is_pinned_is_needed() -> None:
-    """numpy, protobuf and xxhash for nnie_prep, six for Caffe: nothing was left from an earlier version."""
+    """By nnie_prep, its `batch` or Caffe: nothing was left from an earlier version."""
     needing = [
         project(file)["project"]["dependencies"]
         for file in (ROOT / "pyproject.toml", DOCKER / "caffe/pyproject.toml")
     ]
+    needing.append(project(ROOT / "pyproject.toml")["project"]["optional-dependencies"]["batch"])
     names = {Requirement(one).name for one in sum(needing, [])}
     assert set(re.findall(r"^(\S+)==", (DOCKER / "requirements.txt").read_text(), re.M)) == names
