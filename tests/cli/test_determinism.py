@@ -120,6 +120,8 @@ REPEATED = (
     ("darknet2caffe", *DARKNET, "--flavor", "pjreddie"),
     ("prepare", *DARKNET, "--fold-input", "darknet"),
     ("prepare", *DARKNET, "--upsample", "deconvolution"),
+    ("prepare", *CAFFE, "--report", "conv", "--high-precision", "conv", "--cpu", "fc", "--custom", "prob"),
+    ("prepare", *CAFFE, "--proposal", "prob"),
     ("merge-bn", *CAFFE, "--until", "conv"),
     ("add-bias", *CAFFE, "--engine-caffe"),
     ("strip", *CAFFE, "--save-with", "pycaffe"),
@@ -173,7 +175,7 @@ def test_the_record_names_the_passes(folder: Path) -> None:
     inputs = ("small.prototxt", "small.caffemodel")
     done = run("merge-bn", *inputs, "-o", "out", "--skip", "drop_identity", "--json")
     recorded = json.loads(Path("out.json").read_text())["made_by"]["passes"]
-    assert list(recorded) == [one for one in passes.names_of(passes.NNIE_PASSES) if one != "drop_identity"]
+    assert list(recorded) == [one for one in passes.names_of(passes.PASSES) if one != "drop_identity"]
     reported = json.loads(done.out)["passes"].items()
     assert recorded == {name: sum(note["changed"] for note in notes) for name, notes in reported}
     assert any(recorded.values()) and not all(recorded.values())
