@@ -191,6 +191,14 @@ def listing(folder: Path) -> dict[str, str]:
     }
 
 
+def assert_same_files(there: Path, here: Path) -> None:
+    """The same names and bytes; but a report also says how the proof went, with the noise of its machine."""
+    theirs, ours = listing(there), listing(here)
+    assert theirs.keys() == ours.keys()
+    differing = [name for name in ours if theirs[name] != ours[name]]
+    assert [name for name in differing if not name.endswith(".report.txt")] == []
+
+
 def refuses(folder: Path, *arguments: object) -> str:
     """Runs a command that must fail as a user's mistake does, and returns the message.
 

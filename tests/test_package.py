@@ -13,7 +13,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from cli_cases import listing, spawn, write_caffe, write_darknet
+from cli_cases import assert_same_files, spawn, write_caffe, write_darknet
 from packaging.requirements import Requirement
 
 from nnie_prep import __version__
@@ -132,4 +132,4 @@ def test_it_works_away_from_the_checkout(
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert spawn(*arguments, "--no-verify", cwd=here).code == 0
-    assert listing(there) == listing(here)
+    assert_same_files(there, here)

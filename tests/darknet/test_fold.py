@@ -43,7 +43,8 @@ def written(fold: Fold, folder: Path) -> tuple[Path, Path]:
 def error(have: Array | None, want: Array | None) -> float:
     """In units of the standard deviation (or of the largest value, where there is one value)."""
     assert have is not None and want is not None and have.size == want.size
-    scale = max(float(want.std()), 1e-3 * float(np.abs(want).max()), 1e-12)
+    scale = float(np.abs(want).max()) if want.size == 1 else float(want.std())
+    scale = max(scale, 1e-3 * float(np.abs(want).max()), 1e-12)
     return float(np.abs(have.reshape(-1).astype(np.float64) - want.reshape(-1)).max()) / scale
 
 

@@ -88,12 +88,12 @@ def test_the_table_names_every_detector() -> None:
 def test_detections_are_those_of_the_source(tmp_path: Path) -> None:
     """Not only within a blob's deviation: the same boxes, in the same order."""
     pair = drawn("mobilenet_ssd_v1", "--depth=0.25", "--size", "240", "320")
-    assert run("prepare", *pair, "-o", tmp_path / "prepared", "-q").code == 0
+    assert run("merge-bn", *pair, "-o", tmp_path / "merged", "-q").code == 0
     x = np.random.default_rng(2).uniform(-128, 128, (1, 3, 240, 320)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     found = []
     for number, files in enumerate(
-        (pair, [tmp_path / f"prepared.{end}" for end in ("prototxt", "caffemodel")])
+        (pair, [tmp_path / f"merged.{end}" for end in ("prototxt", "caffemodel")])
     ):
         output = tmp_path / f"{number}.npz"
         done = run(
