@@ -47,11 +47,11 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     parser.add_argument("--version", action="version", version=f"nnie_prep {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    # in the order of the README: the way to the board, single steps, what looks and compares
     adders = (
-        *(_prepare, _darknet2caffe, _merge_bn, _add_bias, _strip, _fold_darknet),
-        *(add_check, _verify, _run, _detect, _inspect, _show, _diff, _edit, _passes),
-        *(add_mapper_cfg, add_quantize_sim, add_compare_dump),
-        *(add_batch, add_completion),
+        *(_prepare, add_batch, add_check, add_mapper_cfg, add_quantize_sim, add_compare_dump, _detect),
+        *(_darknet2caffe, _merge_bn, _add_bias, _strip, _edit, _fold_darknet),
+        *(_verify, _diff, _run, _show, _inspect, _passes, add_completion),
     )
     for add in adders:
         add(commands)
