@@ -83,7 +83,7 @@ def test_what_it_says_of_itself(metadata: Message) -> None:
 
 
 def test_the_changes_name_this_version() -> None:
-    headings = re.findall(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    headings = re.findall(r"^## \[(\S+)\] ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert headings[0] == __version__
 
 
