@@ -41,7 +41,7 @@ _NOT_HERE = {  # options of `prepare` that are batch's own business
     "verbose": "give -v to batch",
 }
 RECORD = ".batch.json"  # see children.py
-_SUFFIXES = (".prototxt", ".caffemodel", ".json")
+_SUFFIXES = (".prototxt", ".caffemodel", ".json", ".report.txt")
 _TAG = "tag:yaml.org,2002:"
 
 

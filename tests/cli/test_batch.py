@@ -167,23 +167,29 @@ def test_texts_that_xml_cannot_hold(five: Path) -> None:
     assert "?\u263a" in case.result[0].message
 
 
-def test_a_model_that_dies(five: Path) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    """Has a module that `prepare` imports do something else, in the processes of the models."""
+    Path("spoilt/google").mkdir(parents=True)
+    Path("spoilt/google/__init__.py").write_text(f"import os, sys\n{statement}\n")
+    monkeypatch.syspath_prepend("spoilt")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
+def test_a_model_that_dies(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed for want of memory, say. The others go on, and the report says by what."""
-    Path("killer").write_text("#!/bin/sh\nkill -9 $PPID\n")
-    Path("killer").chmod(0o755)
-    options = "options: {engine: caffe, caffe-python: ./killer}"
-    Path("models.yaml").write_text(MANIFEST + f"    {options}\n")
+    spoil(
+        monkeypatch,
+        "if 'models/c.cfg' in sys.argv: os.kill(os.getpid(), 9)\ndel sys.path[0]; "
+        "del sys.modules['google']; import google",
+    )
     report = ran("--junit", "report.xml")
-    assert Counter(states(report).values()) == {"prepared": 4, "failed": 1}
-    assert report["models"][4]["error"] == "was ended by SIGKILL, for want of memory perhaps; lower -j"
-    assert report["models"][4]["exit_code"] == -9
+    assert states(report) == {name: "failed" if name == "c" else "prepared" for name in NAMES}
+    assert report["models"][2]["error"] == "was ended by SIGKILL, for want of memory perhaps; lower -j"
+    assert report["models"][2]["exit_code"] == -9
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("broken/google").mkdir(parents=True)
-    Path("broken/google/__init__.py").write_text("raise ArithmeticError('planted')\n")
-    monkeypatch.syspath_prepend(str(five / "broken"))
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    spoil(monkeypatch, "raise ArithmeticError('planted')")
     done = run("batch", "models.yaml", "--only", "a")
     assert done.code == 1
     assert "a: ArithmeticError: planted\n  Traceback (most recent call last):\n" in done.out
