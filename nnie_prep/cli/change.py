@@ -61,7 +61,30 @@ def prepare(options: Namespace) -> int:
     chosen = passes.NNIE_PASSES if options.target == "nnie" else passes.STOCK_PASSES
     if options.upsample == "deconvolution":
         chosen = tuple(replace_upsample if one is replace_deconvolution else one for one in chosen)
-    return change(Job(options, inputs, chosen, prototxt, caffemodel, is_darknet, with_report=True))
+    code = change(Job(options, inputs, chosen, prototxt, caffemodel, is_darknet, with_report=True))
+    return code or _configure(options, prototxt, caffemodel, None if is_darknet else inputs[0])
+
+
+def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Path | None) -> int:
+    """Writes the compiler's .cfg beside the pair where pictures are given, as mapper-cfg does. `source` is
+    the Caffe prototxt that the pair was made of, which may say how pictures are transformed."""
+    if options.images is None:
+        return 0
+    from nnie_prep.cli.mapper import mapper_cfg
+    from nnie_prep.cli.parser import parse
+    from nnie_prep.nnie.preprocessing import has_transform
+
+    arguments = ["mapper-cfg", str(prototxt), str(caffemodel), "--images", str(options.images), "--resize"]
+    arguments += ["--chip", options.chip] if options.chip else []
+    arguments += ["--limits", str(options.limits)] if options.limits else []
+    arguments += ["--transform", str(source)] if source and has_transform(source) else []
+    asked = parse(arguments)
+    asked.force, asked.quiet = options.force, options.quiet or options.json
+    try:
+        return mapper_cfg(asked)
+    except UserError as error:
+        again = f"the pair is written, its .cfg is not; see nnie-prep mapper-cfg: {error.hint}"
+        raise UserError(error.message, error.where, again) from None
 
 
 def darknet2caffe(options: Namespace) -> int:

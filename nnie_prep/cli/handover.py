@@ -14,7 +14,7 @@ from nnie_prep.blob_map import Note
 from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
 from nnie_prep.net import Net
-from nnie_prep.nnie import check
+from nnie_prep.nnie import check, read_limits
 from nnie_prep.passes import ALL_PASSES
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 from nnie_prep.show import layer_figures, totals
@@ -103,11 +103,12 @@ def _note(note: Note) -> str:
 
 
 def _check_lines(job: Job, outcome: Outcome) -> list[str]:
-    """What of the result no chip would take, or would take badly, as far as all chips agree."""
+    """What of the result the chip would not take, or would take badly; without --chip, what none would."""
     if job.options.target != "nnie":
         return []
     text = format_prototxt(outcome.after, [])
-    findings = check(outcome.after, text=text, description={"heads": outcome.heads})
+    limits = read_limits(job.options.chip, job.options.limits)
+    findings = check(outcome.after, limits=limits, text=text, description={"heads": outcome.heads})
     kinds = Counter(finding.severity for finding in findings)
     counts = [count_text(kinds[kind], kind) for kind in ("error", "warning") if kinds[kind]]
     lines = [", ".join(counts) or "no errors, no warnings"]

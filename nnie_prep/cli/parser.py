@@ -13,6 +13,7 @@ from nnie_prep.cli.arguments import (
     add_bn_form,
     add_caffe_python,
     add_change,
+    add_chip,
     add_command,
     add_darknet,
     add_engine,
@@ -80,6 +81,14 @@ def _prepare(commands: Any) -> None:
         help="what enlarges by nearest neighbour for NNIE: its Upsample layer (default), or a Deconvolution",
     )
     add_requests(parser)
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="typical pictures: writes the compiler's .cfg and its list of pictures too, as mapper-cfg does, "
+        "with copies of the net's size",
+    )
+    add_chip(parser)
     add_change(parser, "the input's name; with _nnie behind it for a Caffe net")
 
 

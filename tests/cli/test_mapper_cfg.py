@@ -330,3 +330,37 @@ def test_compare_dump_takes_the_last_picture_of_the_cfg(job: Path) -> None:
     refuses(job, "compare-dump", *PAIR[1:], "dumps")
     shutil.rmtree("pictures")
     assert "cannot be read" in refuses(job, "compare-dump", *PAIR[1:], "dumps", "--cfg", "net_mapper.cfg")
+
+
+def test_prepare_writes_the_cfg_too(job: Path) -> None:
+    """As mapper-cfg does for the same pair, so that the folder is what RuyiStudio is given."""
+    done = run("prepare", "net.cfg", "net.weights", "-o", "out/", "--images", "pictures", "-q")
+    assert (done.code, done.out) == (0, "")
+    assert run("mapper-cfg", "--check", "out/net_mapper.cfg", "--chip", "hi3516dv300", "-q").code == 0
+    cfg = Path("out/net_mapper.cfg").read_bytes()
+    assert b"[norm_type] 3" in cfg and b"[RGB_order] RGB" in cfg
+    again = ("mapper-cfg", "out/net.prototxt", "out/net.caffemodel", "--images", "pictures", "--resize", "-q")
+    before = listing(Path("out"))
+    assert run(*again).code == 0
+    assert listing(Path("out")) == before
+
+
+def test_prepare_takes_the_scale_from_its_source(job: Path) -> None:
+    """The result has lost the data layer that says it. Where nobody does, the pair is there all the same."""
+    prepare = ("prepare", "small.prototxt", "small.caffemodel", "--images", "pictures", "-q", "-o")
+    assert run(*prepare, "a").code == 0
+    assert (
+        "data_scale" not in Path("a.prototxt").read_text()
+        and "transform" not in Path("a.prototxt").read_text()
+    )
+    cfg = read_cfg(Path("a_mapper.cfg"))
+    assert cfg.groups[0].norm_type == 3 and cfg.groups[0].data_scale == 0.00390625
+
+    told = "transform_param { scale: 0.00390625 crop_size: 13 }"
+    text = Path("small.prototxt").read_text()
+    Path("small.prototxt").write_text(text.replace(told, ""))
+    done = run(*prepare, "b")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "nobody says how" in done.err
+    assert "the pair is written, its .cfg is not; see nnie-prep mapper-cfg" in done.err
+    assert Path("b.prototxt").is_file() and not Path("b_mapper.cfg").exists()
