@@ -14,9 +14,7 @@ def completion(options: Namespace) -> int:
     try:
         import shtab
     except ModuleNotFoundError:
-        raise UserError(
-            "needs shtab, which is not installed", "completion", "pip install 'nnie_prep[completion]'"
-        ) from None
+        raise UserError("needs shtab, which is not installed", "completion", "pip install shtab") from None
     parser, commands = make_parser()
     for command in commands.values():
         for action in command._actions:

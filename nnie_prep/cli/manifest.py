@@ -169,9 +169,7 @@ def _compose(path: Path) -> Any:
     try:
         import yaml
     except ModuleNotFoundError:
-        raise UserError(
-            "needs PyYAML, which is not installed", "batch", "pip install 'nnie_prep[batch]'"
-        ) from None
+        raise UserError("needs PyYAML, which is not installed", "batch", "pip install pyyaml") from None
     stat_of_input(path)
     try:
         node = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)

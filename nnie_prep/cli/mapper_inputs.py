@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nnie_prep.cli.report import count_text
 from nnie_prep.description import description_of
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
@@ -138,7 +139,9 @@ def _choose(
     chosen = sample(pictures, options.count, options.seed)
     limit = limits["calibration_pictures"]
     if len(chosen) < (limit.at_least or 0):
-        found.warnings.append(f"{folder}: {len(chosen)} pictures; {limit} typical ones make good ranges")
+        found.warnings.append(
+            f"{folder}: {count_text(len(chosen), 'picture')}; {limit} typical ones make good ranges"
+        )
     found.read += chosen
     if options.resize:
         copies = target.with_name(f"{found.stem}_images")

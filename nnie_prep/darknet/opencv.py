@@ -131,7 +131,9 @@ def _import_opencv() -> Any:
         cv2 = importlib.import_module("cv2")
     except ImportError as error:
         raise UserError(
-            f"OpenCV cannot be imported ({error})", "--against opencv", "pip install 'nnie-prep[opencv]'"
+            f"OpenCV cannot be imported ({error})",
+            "--against opencv",
+            "pip install 'opencv-python-headless>=4.8,<5'",
         ) from None
     if not hasattr(cv2.dnn, "readNetFromDarknet") or not hasattr(cv2.dnn.Net, "enableWinograd"):
         raise UserError(

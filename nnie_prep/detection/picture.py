@@ -30,10 +30,10 @@ def pillow(module: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"pictures need Pillow, which cannot be imported ({error})",
-            hint="pip install 'nnie-prep[image]'",
+            hint="pip install 'pillow>=10.1'",
         ) from None
     if tuple(map(int, version.split(".")[:2])) < (10, 1):
-        raise UserError(f"found Pillow {version}, expected 10.1", hint="pip install 'nnie-prep[image]'")
+        raise UserError(f"found Pillow {version}, expected 10.1", hint="pip install 'pillow>=10.1'")
     return found
 
 

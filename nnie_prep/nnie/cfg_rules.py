@@ -252,7 +252,7 @@ def cfg_picture_count(subject: CfgSubject) -> Iterator[Found]:
         count = len(subject.listed(group))
         if not limit.allows(count):
             severity = "error" if not count else "warning" if count < (limit.at_least or 0) else "info"
-            message = f"{group.image_list} lists {count} pictures"
+            message = f"{group.image_list} lists {count} picture{'s' * (count != 1)}"
             line = subject.line("image_list", group)
             yield Found(None, message, count, limit, "list others", line, severity=severity)
 

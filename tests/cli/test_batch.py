@@ -479,7 +479,7 @@ def test_a_manifest_that_cannot_be_read(five: Path) -> None:
 def test_without_pyyaml(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
     said = refuses(five, "batch", "models.yaml")
-    assert said == "batch: needs PyYAML, which is not installed; pip install 'nnie_prep[batch]'"
+    assert said == "batch: needs PyYAML, which is not installed; pip install pyyaml"
 
 
 def test_json_is_a_manifest_too(five: Path) -> None:

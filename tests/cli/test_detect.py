@@ -166,7 +166,7 @@ def test_in_caffe(pair: Path) -> None:
 
 def test_pillow_is_asked_for_in_a_line(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    assert "pip install 'nnie-prep[image]'" in refuses(pair, *DETECT)
+    assert "pip install 'pillow>=10.1'" in refuses(pair, *DETECT)
     assert spawn("detect", "--help").code == 0
 
 

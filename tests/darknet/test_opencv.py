@@ -314,7 +314,7 @@ def test_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (None, "pip install 'nnie-prep[opencv]'"),
+        (None, "pip install 'opencv-python-headless>=4.8,<5'"),
         (SimpleNamespace(__version__="5.0.0", dnn=SimpleNamespace()), "found OpenCV 5.0.0, expected 4.8"),
     ],
 )
