@@ -15,6 +15,7 @@ from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
 from nnie_prep.net import Net
 from nnie_prep.nnie import check, read_limits
+from nnie_prep.normalization import folded_into
 from nnie_prep.passes import ALL_PASSES
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 from nnie_prep.show import layer_figures, totals
@@ -148,7 +149,12 @@ def _next_lines(job: Job, outcome: Outcome) -> list[str]:
         f"[caffemodel_file] {job.caffemodel.name}",
         f"[compile_mode] {2 if getattr(job.options, 'high_precision', []) else 0}",
     ]
-    if job.is_darknet:
+    folded = folded_into(outcome.after)
+    if folded is not None:
+        order = folded.feed or folded.order or ("RGB" if job.is_darknet else "")
+        lines += ["[norm_type] 0", f"[RGB_order] {order}" if order else "RGB_order as the net was trained"]
+        lines.append(f"the net normalises {folded.blob} itself: feed it raw")
+    elif job.is_darknet:
         lines += ["[norm_type] 3", "[data_scale] 0.0039215686", "[RGB_order] RGB"]
     else:
         lines.append("norm_type, data_scale, mean_file and RGB_order as the net was trained")

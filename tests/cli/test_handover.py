@@ -206,6 +206,25 @@ def test_another_target_gets_no_nnie(folder: Path) -> None:
     assert "In RuyiStudio" not in Path("s.report.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("inputs", "fold", "says"),
+    [
+        (("net.cfg", "net.weights"), "darknet", ["[norm_type] 0", "[RGB_order] RGB"]),
+        (("net.cfg", "net.weights"), "darknet,feed=bgr", ["[norm_type] 0", "[RGB_order] BGR"]),
+        (("small.prototxt", "small.caffemodel"), "scale=0.5", ["[norm_type] 0", "RGB_order as the net was"]),
+        (("small.prototxt", "small.caffemodel"), "scale=0.5,order=bgr", ["[norm_type] 0", "[RGB_order] BGR"]),
+    ],
+)
+def test_a_net_that_normalises_itself_is_fed_raw(
+    folder: Path, inputs: tuple[str, str], fold: str, says: list[str]
+) -> None:
+    assert run("prepare", *inputs, "--fold-input", fold, "-o", "raw").code == 0
+    report = Path("raw.report.txt").read_text()
+    compiler = report[report.index("In RuyiStudio") :]
+    assert all(word in compiler for word in [*says, "the net normalises data itself: feed it raw"])
+    assert "[data_scale]" not in compiler and "norm_type, data_scale" not in compiler
+
+
 def test_into_a_folder_of_its_own(folder: Path) -> None:
     assert run(*PREPARE[:3], "-o", "out/", *OWN).code == 0
     names = {"own_nnie.prototxt", "own_nnie.caffemodel", "own_nnie.json", "own_nnie.report.txt"}
