@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"is not JSON: {error}", str(path), "correct it") from None
     hint = 'write {"map_extent": {"at_most": 8192, "confidence": "A", "source": ".."}}, say'
     if not isinstance(document, dict):
@@ -135,7 +136,7 @@ def _why_wrong(field: str, value: Any) -> str:
     if field == "multiple_of":
         is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
         return "" if is_count else "it must be a whole number above 0"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     return "" if is_number else "it must be a number, or null for none"
 
 

@@ -80,6 +80,8 @@ def test_a_users_file_replaces_what_it_names(tmp_path: Path) -> None:
         ({"map_extent": {"most": 1}}, "map_extent: 'most' is no field of a limit; did you mean at_most?"),
         ({"map_extent": {"at_most": "x"}}, 'at_most is "x"; it must be a number, or null for none'),
         ({"map_extent": {"at_most": True}}, "at_most is true; it must be a number"),
+        ({"map_extent": {"at_most": float("nan")}}, "at_most is NaN; it must be a number"),
+        ({"map_extent": {"at_least": float("inf")}}, "at_least is Infinity; it must be a number"),
         ({"map_extent": {"one_of": []}}, "one_of is []; it must be a list of values"),
         ({"map_extent": {"multiple_of": 0}}, "multiple_of is 0; it must be a whole number above 0"),
         ({"map_extent": {"confidence": "D"}}, 'confidence is "D"; it must be one of A, B, C, G'),
@@ -87,6 +89,7 @@ def test_a_users_file_replaces_what_it_names(tmp_path: Path) -> None:
         ({"map_extent": 4096}, "map_extent: found 4096, expected an object"),
         ([1], "is no object of limits"),
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_mistakes_in_it(tmp_path: Path, document: Any, says: str) -> None:
