@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def _changes(options: Namespace) -> dict[str, Any]:
     """What --scale, --mean and --order say."""
     found: dict[str, Any] = {}
     if options.scale is not None:
+        if not isfinite(options.scale) or options.scale == 0:
+            raise UserError("is no factor", f"--scale {options.scale:g}", "write 0.017, say")
         found["scale"] = options.scale
     if options.order is not None:
         found["order"] = options.order.upper()
@@ -79,9 +82,11 @@ def _changes(options: Namespace) -> dict[str, Any]:
 def _mean_values(text: str) -> tuple[float, ...]:
     """104,117,123, or a file with a value a line."""
     try:
-        return tuple(float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        pass
+        values = ()
+    if values and all(map(isfinite, values)):
+        return values
     if not Path(text).is_file():
         raise UserError(
             "is neither numbers nor a file",
