@@ -26,7 +26,8 @@ _STATES = ("prepared", "up to date", "failed")
 
 def batch(options: Namespace) -> int:
     """0 when all models are prepared or up to date, 1 when one is not, 2 for a bad manifest."""
-    models = _chosen(options, read_manifest(options.manifest))
+    manifest = read_manifest(options.manifest)
+    models = _chosen(options, manifest)
     if options.list:
         names = [model.name for model in models]
         print(json.dumps(names) if options.json else "\n".join(names))
@@ -35,7 +36,9 @@ def batch(options: Namespace) -> int:
     with ExitStack() as stack:
         if options.junit is not None:
             force = options.force or junit.is_ours(options.junit)
-            out = stack.enter_context(Outputs([options.junit], [], [options.manifest], force=force))
+            read = [path for model in manifest for path in [*model.input_paths(), *model.also_read()]]
+            read = [options.manifest, *filter(Path.is_file, read)]  # a missing one is its model's failure
+            out = stack.enter_context(Outputs([options.junit], [], read, force=force))
         try:
             results = _run(options, models)
         except KeyboardInterrupt as error:

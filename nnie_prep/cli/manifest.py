@@ -19,7 +19,7 @@ import argparse
 import functools
 import glob
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 from nnie_prep.cli.parser import make_parser, parse
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
+from nnie_prep.outputs.made_by import made_from
 from nnie_prep.outputs.target_checks import stat_of_input
 
 _INPUTS = {"cfg": "weights", "prototxt": "caffemodel"}
@@ -152,7 +153,7 @@ def read_manifest(path: Path) -> list[Model]:
         raise UserError("there is no list of models", str(path), "write models: and a '- ' for each")
     defaults = root["defaults"].entries("defaults", _DEFAULTS) if "defaults" in root else {}
     _check_options(defaults)
-    models = [model for one in root["models"].items("models") for model in _models(one, defaults)]
+    models = [model for one in root["models"].items("models") for model in _sources(_models(one, defaults))]
     if not models:
         raise UserError("the list of models is empty", root["models"].where, "write a '- ' for each")
     _check_names(models)
@@ -222,6 +223,22 @@ def _models(place: _Place, defaults: Mapping[str, _Place]) -> Iterator[Model]:
         else:
             stem = str(Path(path).with_name(fill["stem"] + ("" if key == "cfg" else "_nnie")))
         yield Model(name, place.where, folder, (path, second), stem, options)
+
+
+def _sources(models: Iterable[Model]) -> list[Model]:
+    """Those of a pattern's models that `prepare` did not make of another one, in a run before."""
+    found = list(models)
+    made = {_real(model.output(".prototxt")): model.inputs for model in found}
+
+    def is_result(model: Model) -> bool:
+        path = model.input_paths()[0]
+        source = made.get(_real(path))
+        head = made_from(path) if source and source != model.inputs and path.is_file() else None
+        return head is not None and [name for name, _ in head.inputs] == [
+            Path(one).name for one in source or ()
+        ]
+
+    return [model for model in found if not is_result(model)]
 
 
 def _matches(text: str, folder: Path) -> tuple[list[str], bool]:

@@ -158,6 +158,16 @@ def test_junit_tells_a_no_from_an_error(five: Path) -> None:
     assert "does not exist" in refuses(five, "batch", "models.yaml", "--junit", "no/report.xml")
 
 
+@pytest.mark.parametrize("name", ["models.yaml", "models/a.cfg", "models/small.caffemodel", "fed.npy"])
+def test_junit_over_an_input(five: Path, name: str) -> None:
+    """Not even with --force, nor where the model is not one of those to be done."""
+    Path("models.yaml").write_text(MANIFEST + "    options: {input: fed.npy}\n")
+    Path("fed.npy").write_bytes(b"not read before")
+    Path("models/b.weights").unlink()
+    said = refuses(five, "batch", "models.yaml", "--force", "--only", "d", "--junit", name)
+    assert f"{name}: is the input {name} and is not replaced" in said
+
+
 def test_texts_that_xml_cannot_hold(five: Path) -> None:
     Path("models.yaml").write_text('models:\n  - {cfg: "\\x01\\u263a", name: "<&]]>\'\\""}\n')
     ran("--junit", "report.xml")
@@ -548,6 +558,18 @@ def test_a_file_whose_name_looks_like_a_pattern(five: Path) -> None:
     Path("models.yaml").write_text("models: [{cfg: 'models/a[1].cfg', name: a}]")
     assert states(ran()) == {"a": "prepared"}
     assert Path("models/a[1].prototxt").exists()
+
+
+def test_a_pattern_does_not_find_what_was_made_of_its_files(five: Path) -> None:
+    """But a source of a name like that is one, of which somebody else's result lies in the way."""
+    Path("models.yaml").write_text("models: [{prototxt: 'models/*.prototxt'}]")
+    assert states(ran()) == {"small": "prepared"}
+    assert states(ran()) == {"small": "up to date"}
+    Path("models/small.prototxt").write_bytes(Path("models/small.prototxt").read_bytes() + b"# new\n")
+    assert states(ran("--force")) == {"small": "prepared"}
+    Path("models/small_nnie.prototxt").write_bytes(Path("models/small.prototxt").read_bytes())
+    said = refuses(five, "batch", "models.yaml", "--force")
+    assert "small would be written over models/small_nnie.prototxt, an input of small_nnie" in said
 
 
 def test_modules_in_the_models_folder_are_not_imported(five: Path) -> None:
