@@ -152,8 +152,14 @@ def _next_lines(job: Job, outcome: Outcome) -> list[str]:
     folded = folded_into(outcome.after)
     if folded is not None:
         order = folded.feed or folded.order or ("RGB" if job.is_darknet else "")
-        lines += ["[norm_type] 0", f"[RGB_order] {order}" if order else "RGB_order as the net was trained"]
+        only = "" if len(outcome.after.inputs()) == 1 else f", of {folded.blob}"
+        lines += [
+            f"[norm_type] 0{only}",
+            f"[RGB_order] {order}" if order else "RGB_order as the net was trained",
+        ]
         lines.append(f"the net normalises {folded.blob} itself: feed it raw")
+        if others := [name for name in outcome.after.inputs() if name != folded.blob]:
+            lines.append(f"norm_type, data_scale and mean_file of {', '.join(others)} as the net was trained")
     elif job.is_darknet:
         lines += ["[norm_type] 3", "[data_scale] 0.0039215686", "[RGB_order] RGB"]
     else:

@@ -225,6 +225,25 @@ def test_a_net_that_normalises_itself_is_fed_raw(
     assert "[data_scale]" not in compiler and "norm_type, data_scale" not in compiler
 
 
+def test_of_two_inputs_one_is_fed_raw(folder: Path) -> None:
+    inputs = "".join(f'input: "{one}" input_shape {{ dim: 1 dim: 3 dim: 8 dim: 8 }}' for one in ("a", "b"))
+    layers = "".join(
+        f'layer {{ name: "c{one}" type: "Convolution" bottom: "{one}" top: "c{one}"'
+        "  convolution_param { num_output: 4 kernel_size: 1 bias_term: false } }"
+        for one in ("a", "b")
+    )
+    Path("two.prototxt").write_text(inputs + layers)
+    net = read_net(Path("two.prototxt"))
+    for layer in net.layers[-2:]:
+        layer.blobs = [np.random.default_rng(1).normal(size=(4, 3, 1, 1)).astype(np.float32)]
+    with Path("two.caffemodel").open("wb") as file:
+        write_caffemodel(net, file)
+    done = run("prepare", "two.prototxt", "two.caffemodel", "--fold-input", "scale=0.5,input=b", "-o", "raw")
+    assert done.code == 0, done
+    report = Path("raw.report.txt").read_text()
+    assert "[norm_type] 0, of b\n" in report and "mean_file of a as the net was trained" in report
+
+
 def test_into_a_folder_of_its_own(folder: Path) -> None:
     assert run(*PREPARE[:3], "-o", "out/", *OWN).code == 0
     names = {"own_nnie.prototxt", "own_nnie.caffemodel", "own_nnie.json", "own_nnie.report.txt"}
