@@ -16,7 +16,7 @@ from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.check import list_rules
 from nnie_prep.cli.findings import findings_json, findings_text
-from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration
+from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration, check_names
 from nnie_prep.cli.report import few, size_text
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
@@ -85,6 +85,7 @@ def _draft(options: Namespace, limits: Limits) -> _Draft:
             str(options.prototxt),
             "prepare writes both: nnie-prep prepare PROTOTXT CAFFEMODEL",
         )
+    check_names(options, net.inputs())
     draft = _Draft(_cfg(options, net, limits, target))
     draft.read += [options.prototxt, options.caffemodel]
     groups = []

@@ -12,6 +12,7 @@ from typing import Any
 from nnie_prep.cli.report import count_text
 from nnie_prep.description import description_of
 from nnie_prep.errors import UserError
+from nnie_prep.names import meant
 from nnie_prep.net import Net
 from nnie_prep.nnie import cfg_draft
 from nnie_prep.nnie.calibration import (
@@ -175,6 +176,16 @@ def _tensors(path: Path, image_list: Path, stem: str, name: str, shapes: Mapping
             "save tensors of the size that the prototxt declares",
         )
     return Calibration(image_list, FEATURE_MAP, stem, {image_list: tensor_lines(values)}, [path])
+
+
+def check_names(options: Namespace, inputs: Sequence[str]) -> None:
+    """UserError for INPUT=PATH that names none of the net's inputs."""
+    for option in ("images", "tensors"):
+        for text in getattr(options, option):
+            key, sign, _ = text.partition("=")
+            if sign and key not in inputs:
+                hint = meant(key, inputs) or f"choose from {', '.join(inputs)}"
+                raise UserError(f"the net has no input {key!r}", f"--{option} {text}", hint)
 
 
 def _given(texts: Sequence[str], name: str, option: str) -> str:

@@ -276,6 +276,8 @@ def test_check_finds_what_users_hit(job: Path) -> None:
         (("net.prototxt", "net.caffemodel", "--images", "none"), "none: is no folder"),
         (("net.prototxt", "net.caffemodel", "--mean", "none"), "--mean none: is neither numbers nor a file"),
         (("net.prototxt", "net.caffemodel", "--mean", "nan,1,2"), "--mean nan,1,2: is neither numbers"),
+        (("net.prototxt", "net.caffemodel", "--images", "daat=x"), "no input 'daat'; did you mean data"),
+        (("net.prototxt", "net.caffemodel", "--tensors", "x=x.npy"), "no input 'x'; choose from data"),
         (("net.prototxt", "net.caffemodel", "--scale", "0"), "--scale 0: is no factor; write 0.017, say"),
         (("net.prototxt", "net.caffemodel", "--scale", "nan"), "--scale nan: is no factor"),
         (("net.prototxt", "net.caffemodel", "--scale", "1e999"), "--scale inf: is no factor"),
