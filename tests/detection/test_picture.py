@@ -123,7 +123,7 @@ def test_damaged_pictures(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("missing", ["PIL", "PIL.Image"])
 def test_without_pillow(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=r"pictures need Pillow.*pip install 'nnie-prep\[image\]'"):
+    with pytest.raises(UserError, match=r"pictures need Pillow.*pip install 'pillow>=10\.1'"):
         read_picture(PHOTO)
 
 
