@@ -13,6 +13,7 @@ and SIGHUP into exceptions; after SIGKILL or a power cut the next run for the sa
 
     made_by.py         the head comment: composed, read, compared
     hashing_writer.py  hashes a file while it is written
+    early_sync.py      and has the disk take it meanwhile
     target_checks.py   what must never be replaced
     temporaries.py     creating, locking, finding and renaming the temporary files
 
@@ -25,13 +26,12 @@ the next commit, since the next run may be killed too.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.hashing_writer import Background, HashingWriter
@@ -50,8 +50,6 @@ from nnie_prep.outputs.temporaries import (
 )
 
 __all__ = ["Made", "Outputs", "head_comment", "made_from", "hash_of", "why_mixed"]
-
-_BUFFER = 1 << 20
 
 
 class Outputs:
@@ -117,6 +115,10 @@ class Outputs:
         """(name, XXH128) of each input, hashed in the background since the context was entered."""
         return self._hashes.result()
 
+    def input_hash(self, path: Path) -> str:
+        """XXH128 of one input."""
+        return self.input_hashes()[self._inputs.index(path)][1]
+
     def open(self, target: Path) -> BinaryIO:
         """Opens a target's temporary file for writing; it does not seek. A second call starts it anew."""
         file = self._file(target)
@@ -128,7 +130,7 @@ class Outputs:
         except OSError as error:
             raise cannot_write(target, error) from error
         file.writer = HashingWriter(file.fd, lambda error: cannot_write(target, error))
-        return io.BufferedWriter(file.writer, _BUFFER)
+        return cast(BinaryIO, file.writer)
 
     def temporary(self, target: Path) -> Path:
         """Where a target's content lies until the commit, to be read, never written."""

@@ -21,6 +21,7 @@ or cut short, from one that is as it was written.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,10 +115,13 @@ def made_from(path: Path) -> Made | None:
     )
 
 
-def why_mixed(prototxt: Path, caffemodel: Path) -> str:
-    """Why the two are not from one run, or "" if they are or if the prototxt's head does not say."""
+def why_mixed(prototxt: Path, caffemodel: Path, digest_of: Callable[[Path], str] = hash_of) -> str:
+    """Why the two are not from one run, or "" if they are or if the prototxt's head does not say.
+
+    `digest_of` is hash_of, or what knows its answers already.
+    """
     made = made_from(prototxt)
-    if made is None or not made.outputs or hash_of(caffemodel) in made.output_hashes():
+    if made is None or not made.outputs or digest_of(caffemodel) in made.output_hashes():
         return ""
     names = ", ".join(name for name, _ in made.outputs)
     return f"{caffemodel} is not the file that {prototxt} was written with ({names}): its content differs"

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -67,11 +66,12 @@ def set_mode(file: Temporary, mode: int) -> None:
 
 
 def make_durable(file: Temporary) -> None:
-    """Flushes a temporary file to the disk. UserError if the disk fails."""
+    """Flushes a temporary file, which is written, to the disk. UserError if the disk fails."""
+    assert file.writer
     try:
         with suppress(PermissionError):
             os.fchmod(file.fd, file.mode)
-        os.fsync(file.fd)
+        file.writer.sync()
     except OSError as error:
         raise cannot_write(file.target, error) from error
 
@@ -154,7 +154,7 @@ def is_backup(leftover: Path) -> bool:
 
 
 def _beside(target: Path, suffix: str = "") -> Path:
-    return target.parent / f".{target.name}.nnie_prep-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    return target.parent / f".{target.name}.nnie_prep-{os.getpid()}-{os.urandom(4).hex()}{suffix}"
 
 
 def _is_at(path: Path, fd: int) -> bool:
