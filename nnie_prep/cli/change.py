@@ -7,21 +7,17 @@ prepare         all of it, from either      add-bias   insert_bias, insert_engin
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nnie_prep import passes
 from nnie_prep.cli.job import Job, change, darknet_options
 from nnie_prep.cli.report import count_text
 from nnie_prep.cli.weights import has_weights, named_after
 from nnie_prep.errors import UserError
-from nnie_prep.passes.drop_identity import drop_identity
-from nnie_prep.passes.drop_training import drop_training
-from nnie_prep.passes.drop_unreachable import drop_unreachable
-from nnie_prep.passes.insert_bias import insert_bias
-from nnie_prep.passes.insert_engine import insert_engine
-from nnie_prep.passes.replace_deconvolution import replace_deconvolution
-from nnie_prep.passes.replace_upsample import replace_upsample
+
+if TYPE_CHECKING:
+    from nnie_prep.passes import Pass
 
 
 def prepare(options: Namespace) -> int:
@@ -58,10 +54,18 @@ def prepare(options: Namespace) -> int:
         in_folder = options.output.endswith("/") and Path(options.output) != Path("/")
         stem = options.output + Path(stem).name if in_folder else options.output
     prototxt, caffemodel = _named(stem)
-    chosen = passes.NNIE_PASSES if options.target == "nnie" else passes.STOCK_PASSES
-    if options.upsample == "deconvolution":
-        chosen = tuple(replace_upsample if one is replace_deconvolution else one for one in chosen)
-    code = change(Job(options, inputs, chosen, prototxt, caffemodel, is_darknet, with_report=True))
+
+    def passes() -> Sequence[Pass]:
+        from nnie_prep.passes.pipelines import NNIE_PASSES, STOCK_PASSES
+        from nnie_prep.passes.replace_deconvolution import replace_deconvolution
+        from nnie_prep.passes.replace_upsample import replace_upsample
+
+        chosen = NNIE_PASSES if options.target == "nnie" else STOCK_PASSES
+        if options.upsample == "deconvolution":
+            chosen = tuple(replace_upsample if one is replace_deconvolution else one for one in chosen)
+        return chosen
+
+    code = change(Job(options, inputs, passes, prototxt, caffemodel, is_darknet, with_report=True))
     return code or _configure(options, prototxt, caffemodel, None if is_darknet else inputs[0])
 
 
@@ -91,8 +95,8 @@ def darknet2caffe(options: Namespace) -> int:
     """Conversion alone, or with the folding."""
     stem = str(_beside(options.cfg, "")) if options.output is None else options.output
     prototxt, caffemodel = _named(stem)
-    chosen = passes.PASSES if options.merge_bn else ()
-    return change(Job(options, [options.cfg, options.weights], chosen, prototxt, caffemodel, True))
+    passes = _folding if options.merge_bn else tuple
+    return change(Job(options, [options.cfg, options.weights], passes, prototxt, caffemodel, True))
 
 
 def merge_bn(options: Namespace) -> int:
@@ -105,23 +109,43 @@ def merge_bn(options: Namespace) -> int:
                 hint="give PROTOTXT CAFFEMODEL, or --model and --weights",
             )
         setattr(options, name, given[0])
-    return _surgery(options, passes.PASSES, "_inference", options.output_model, options.output_weights)
+    return _surgery(options, _folding, "_inference", options.output_model, options.output_weights)
 
 
 def add_bias(options: Namespace) -> int:
     """insert_bias, and insert_engine where it is asked for."""
-    chosen = (insert_bias, insert_engine) if options.engine_caffe else (insert_bias,)
-    return _surgery(options, chosen, "_bias")
+
+    def passes() -> Sequence[Pass]:
+        from nnie_prep.passes.insert_bias import insert_bias
+        from nnie_prep.passes.insert_engine import insert_engine
+
+        return (insert_bias, insert_engine) if options.engine_caffe else (insert_bias,)
+
+    return _surgery(options, passes, "_bias")
 
 
 def strip(options: Namespace) -> int:
     """The dropping passes alone."""
-    return _surgery(options, (drop_unreachable, drop_training, drop_identity), "_stripped")
+
+    def passes() -> Sequence[Pass]:
+        from nnie_prep.passes.drop_identity import drop_identity
+        from nnie_prep.passes.drop_training import drop_training
+        from nnie_prep.passes.drop_unreachable import drop_unreachable
+
+        return (drop_unreachable, drop_training, drop_identity)
+
+    return _surgery(options, passes, "_stripped")
+
+
+def _folding() -> Sequence[Pass]:
+    from nnie_prep.passes import PASSES
+
+    return PASSES
 
 
 def _surgery(
     options: Namespace,
-    chosen: Sequence[passes.Pass],
+    passes: Callable[[], Sequence[Pass]],
     suffix: str,
     prototxt: Path | None = None,
     caffemodel: Path | None = None,
@@ -136,7 +160,7 @@ def _surgery(
         prototxt, caffemodel = _named(options.output)
     names = (options.prototxt, named_after(options.caffemodel))
     for_input = [_beside(path, suffix + path.suffix) for path in names]
-    return change(Job(options, inputs, chosen, prototxt or for_input[0], caffemodel or for_input[1]))
+    return change(Job(options, inputs, passes, prototxt or for_input[0], caffemodel or for_input[1]))
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from nnie_prep.blob_map import Note
 from nnie_prep.caffe_io import format_prototxt
+from nnie_prep.cli.job_report import figures_text
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
 from nnie_prep.net import Net
 from nnie_prep.nnie import check, read_limits
 from nnie_prep.normalization import folded_into
-from nnie_prep.passes import ALL_PASSES
+from nnie_prep.passes.pipelines import ALL_PASSES
 from nnie_prep.shapes import infer_shapes, net_input_shapes
-from nnie_prep.show import layer_figures, totals
 
 if TYPE_CHECKING:
     from nnie_prep.cli.job import Job, Outcome
@@ -60,17 +60,10 @@ def _net_lines(outcome: Outcome) -> list[str]:
     shapes = known_shapes(net)
     rows = [("input", name, _shape(shapes, name)) for name in net.inputs()]
     rows += [("output", name, _shape(shapes, name)) for name in net.outputs()]
-    before, after = (totals(layer_figures(one)) for one in (outcome.before, net))
-    counts = [
-        ("layers", len(outcome.before.layers), len(net.layers)),
-        ("parameters", before[0], after[0]),
-        ("multiply-adds", before[1], after[1]),
-    ]
-    figures = [(name, f"{first:,}", f"{second:,}") for name, first, second in counts]
     return [
         *table(("", "blob", "shape"), rows).split("\n"),
         "",
-        *table(("", "before", "after"), figures).split("\n"),
+        *figures_text(outcome).split("\n"),
     ]
 
 

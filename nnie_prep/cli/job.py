@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnie_prep import __version__, passes
+from nnie_prep import __version__
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
-from nnie_prep.cli.handover import hand_over
 from nnie_prep.cli.job_report import report
 from nnie_prep.cli.judges import check_judge, judge_of, proof_options
 from nnie_prep.cli.report import Progress
-from nnie_prep.cli.requests import as_typed, own_layers, own_names, suffixes
+from nnie_prep.cli.requests import as_typed, check_own, own_layers, own_names, suffixes
 from nnie_prep.cli.weights import reader_of, save_with_caffe
-from nnie_prep.darknet import Conversion, convert, describe
 from nnie_prep.description import as_text, describe_surgery, made_by
-from nnie_prep.edit import want
-from nnie_prep.edit.custom import out_of_place
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
-from nnie_prep.normalization import Normalization, asked, folded_into
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment
-from nnie_prep.passes.fold_input import fold_input
-from nnie_prep.passes.replace_inputs import replace_inputs
+from nnie_prep.show import layer_figures, totals
 
 if TYPE_CHECKING:
+    from nnie_prep.darknet.conversion import Conversion
+    from nnie_prep.normalization import Normalization
+    from nnie_prep.passes import Pass
     from nnie_prep.proof import Judge
     from nnie_prep.verify import Verdict
 
@@ -44,7 +41,7 @@ class Job:
 
     options: Namespace
     inputs: list[Path]
-    passes: Sequence[passes.Pass]
+    passes: Callable[[], Sequence[Pass]]  # what imports them, while the inputs are being hashed
     prototxt: Path
     caffemodel: Path
     is_darknet: bool = False
@@ -81,17 +78,24 @@ class Outcome:
     heads: list[dict[str, Any]] = field(default_factory=list)  # what was cut off, for the CPU
     verdict: Verdict | None = None
 
+    @cached_property
+    def figures(self) -> list[tuple[str, int, int]]:
+        """What the net comes to: (name, before, after). To be asked when the work is done."""
+        before = totals(layer_figures(self.before))
+        after = totals(layer_figures(self.after)) if self.notes else before
+        return [
+            ("layers", len(self.before.layers), len(self.after.layers)),
+            ("parameters", before[0], after[0]),
+            ("multiply-adds", before[1], after[1]),
+        ]
+
 
 def change(job: Job) -> int:
     """Reads, changes, writes to temporary files, proves what was written, and commits."""
     options = job.options
     check_judge(options)
-    unknown = [name for name in options.skip if name not in passes.names_of(passes.ALL_PASSES)]
-    if unknown:
-        raise UserError(
-            f"no pass is called {', '.join(unknown)}",
-            hint=f"choose from {', '.join(passes.names_of(passes.ALL_PASSES))}",
-        )
+    if options.skip:
+        _check_names(options.skip)
     also_read = [options.input] if options.input else []
     with (
         _folder_of(job),
@@ -99,17 +103,22 @@ def change(job: Job) -> int:
         Progress(not options.quiet and not options.json) as progress,
     ):
         progress("reading")
-        outcome, conversion = _read(job)
+        passes = job.passes()
+        outcome, conversion = _read(job, out)
         if options.strict and outcome.warnings:
             raise UserError(" | ".join(outcome.warnings), hint="correct that, or leave out --strict")
         if until := getattr(options, "until", []):
+            from nnie_prep.edit import want
+
             want(outcome.before, until)
-        for name in own_names(outcome.before, options):
-            out_of_place(outcome.before, name)
+        check_own(outcome.before, options)
         outcome.after = outcome.before.copy()
         blob_map = BlobMap(outcome.before.blob_names())
         asked = own_layers(outcome.after, options)
-        outcome.notes = passes.run(outcome.after, job.passes, blob_map, options.skip)
+        if passes:
+            from nnie_prep.passes import run
+
+            outcome.notes = run(outcome.after, passes, blob_map, options.skip)
         asked += suffixes(outcome.after, options, outcome.before, blob_map)
         if asked:
             outcome.notes["as asked"] = asked
@@ -117,10 +126,12 @@ def change(job: Job) -> int:
         _check_wanted(outcome.after, blob_map)
         if getattr(options, "fold_input", None) is not None:
             _fold_input(options.fold_input, outcome, blob_map, job.is_darknet)
-        if conversion is not None:
-            about = describe(conversion, blob_map)
-        else:
+        if conversion is None:
             about = describe_surgery(job.inputs[0], blob_map)
+        else:
+            from nnie_prep.darknet.description import describe
+
+            about = describe(conversion, blob_map)
         if outcome.folded is not None:
             about["input"] = about.get("input", {}) | outcome.folded.description()
         _write(job, out, outcome, about, progress)
@@ -136,6 +147,16 @@ def change(job: Job) -> int:
     return 0 if passed else 1
 
 
+def _check_names(skip: Sequence[str]) -> None:
+    """Raises UserError where one is no pass's name."""
+    from nnie_prep.passes import names_of
+    from nnie_prep.passes.pipelines import ALL_PASSES
+
+    known = names_of(ALL_PASSES)
+    if unknown := [name for name in skip if name not in known]:
+        raise UserError(f"no pass is called {', '.join(unknown)}", hint=f"choose from {', '.join(known)}")
+
+
 def _check_wanted(net: Net, blob_map: BlobMap) -> None:
     """Raises UserError where a pass took out a blob that the user asked for."""
     for name in net.wanted:
@@ -145,6 +166,9 @@ def _check_wanted(net: Net, blob_map: BlobMap) -> None:
 
 def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool) -> None:
     """What --fold-input asks for, or UserError why it cannot be."""
+    from nnie_prep.normalization import asked, folded_into
+    from nnie_prep.passes.fold_input import fold_input
+
     where = f"--fold-input {text}"
     if mark := folded_into(outcome.before):
         raise UserError(
@@ -217,6 +241,8 @@ def _prove_conversion(
     blob_map: BlobMap,
     progress: Callable[[str], None],
 ) -> Verdict:
+    import tempfile
+
     from nnie_prep.darknet.approximation import approximated_cfg
     from nnie_prep.proof import prove_conversion
 
@@ -239,6 +265,7 @@ def _source(job: Job, outcome: Outcome) -> Net:
     """The source as it is run: on one picture if the result is, and without the user's own layers where
     nobody else knows them."""
     from nnie_prep.engines.numpy.layers import LAYERS
+    from nnie_prep.passes.replace_inputs import replace_inputs
 
     source = outcome.before.copy()
     own_layers(source, job.options, lambda type_: type_ not in LAYERS)
@@ -252,9 +279,11 @@ def _judge(job: Job, conversion: Conversion, cfg: Path) -> Judge:
     return judge_of(job.options, cfg, job.inputs[1], job.inputs[0], conversion.approximated)
 
 
-def _read(job: Job) -> tuple[Outcome, Conversion | None]:
-    """The source, a copy of it to be changed, and for Darknet how it was converted."""
+def _read(job: Job, out: Outputs) -> tuple[Outcome, Conversion | None]:
+    """The source, as yet unchanged, and for Darknet how it was converted."""
     if job.is_darknet:
+        from nnie_prep.darknet import convert
+
         cfg, weights = job.inputs
         options = job.options
         conversion = convert(
@@ -269,10 +298,10 @@ def _read(job: Job) -> tuple[Outcome, Conversion | None]:
         inexact = [
             f"{layer.index} {layer.section}: {layer.inexact}" for layer in conversion.layers if layer.inexact
         ]
-        return Outcome(conversion.net, conversion.net.copy(), told, conversion.floats, inexact), conversion
+        return Outcome(conversion.net, conversion.net, told, conversion.floats, inexact), conversion
     warnings: list[str] = []
-    net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options))
-    return Outcome(net, net.copy(), warnings), None
+    net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options), out.input_hash)
+    return Outcome(net, net, warnings), None
 
 
 def _write(
@@ -300,6 +329,8 @@ def _write(
 
 def _write_report(job: Job, out: Outputs, outcome: Outcome) -> None:
     """Says what was made, in a file that vouches for itself: the prototxt was written before the proof."""
+    from nnie_prep.cli.handover import hand_over
+
     made = out.made(f"nnie_prep {__version__} {job.options.command}", _influences(job.options))
     sizes = [(path.name, path.stat().st_size) for path in job.inputs]
     written = [job.prototxt, job.caffemodel, job.json]

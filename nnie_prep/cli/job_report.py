@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from nnie_prep.blob_map import Note
 from nnie_prep.cli.report import count_text, few, size_text, table, verdict_json, verdict_text
-from nnie_prep.show import layer_figures, totals
 
 if TYPE_CHECKING:
     from nnie_prep.cli.job import Job, Outcome
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
 def report(job: Job, outcome: Outcome, passed: bool) -> None:
     """Prints it: as text, or as one JSON document."""
     options = job.options
-    before, after = (totals(layer_figures(net)) for net in (outcome.before, outcome.after))
     if options.json:
-        print(json.dumps(_report_json(job, outcome, passed, before, after), indent=2))
+        print(json.dumps(_report_json(job, outcome, passed), indent=2))
         return
     if options.quiet:
         return
@@ -33,7 +31,7 @@ def report(job: Job, outcome: Outcome, passed: bool) -> None:
         lines += few(outcome.inexact, "such layer", options.verbose)
     if outcome.notes:
         lines += ["", *_passes_text(outcome.notes, options.verbose)]
-    lines += ["", table(("", "before", "after"), _figure_rows(outcome, before, after)), ""]
+    lines += ["", figures_text(outcome), ""]
     if outcome.verdict is None:
         lines.append("NOT VERIFIED: --no-verify was given")
     else:
@@ -58,20 +56,13 @@ def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
     return [table(("pass", "changes", "declined"), rows), *rest, *few(texts, "note", verbose)]
 
 
-def _figure_rows(
-    outcome: Outcome, before: tuple[int, int], after: tuple[int, int]
-) -> list[tuple[str, str, str]]:
-    counted = [
-        ("layers", len(outcome.before.layers), len(outcome.after.layers)),
-        ("parameters", before[0], after[0]),
-        ("multiply-adds", before[1], after[1]),
-    ]
-    return [(name, f"{first:,}", f"{second:,}") for name, first, second in counted]
+def figures_text(outcome: Outcome) -> str:
+    """The table of what the net comes to, before and after."""
+    rows = [(name, f"{before:,}", f"{after:,}") for name, before, after in outcome.figures]
+    return table(("", "before", "after"), rows)
 
 
-def _report_json(
-    job: Job, outcome: Outcome, passed: bool, before: tuple[int, int], after: tuple[int, int]
-) -> dict[str, Any]:
+def _report_json(job: Job, outcome: Outcome, passed: bool) -> dict[str, Any]:
     return {
         "command": job.options.command,
         "inputs": [str(path) for path in job.inputs],
@@ -83,8 +74,6 @@ def _report_json(
             for name, found in outcome.notes.items()
         },
         "warnings": outcome.warnings,
-        "layers": [len(outcome.before.layers), len(outcome.after.layers)],
-        "parameters": [before[0], after[0]],
-        "multiply_adds": [before[1], after[1]],
+        **{name.replace("-", "_"): [before, after] for name, before, after in outcome.figures},
         "verification": None if outcome.verdict is None else verdict_json(outcome.verdict),
     }

@@ -10,7 +10,6 @@ import re
 from argparse import Namespace
 from collections.abc import Callable
 
-from nnie_prep import edit
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
@@ -36,9 +35,22 @@ def own_names(net: Net, options: Namespace) -> list[str]:
     return list(dict.fromkeys(named + getattr(options, "proposal", [])))
 
 
+def check_own(net: Net, options: Namespace) -> None:
+    """Raises UserError where a layer that is to be the user's own code cannot be."""
+    if names := own_names(net, options):
+        from nnie_prep.edit.custom import out_of_place
+
+        for name in names:
+            out_of_place(net, name)
+
+
 def own_layers(net: Net, options: Namespace, apart: Callable[[str], bool] = lambda type_: True) -> list[Note]:
     """Makes Custom and Proposal layers of those asked for; only where `apart` says so of their type."""
-    notes = []
+    notes: list[Note] = []
+    if not own_names(net, options):
+        return notes
+    from nnie_prep import edit
+
     for text in dict.fromkeys(getattr(options, "custom", [])):
         name, shapes = _split(net, text)
         if _is_wanted(net, name, apart):
@@ -65,6 +77,10 @@ def _split(net: Net, text: str) -> tuple[str, list[Shape]]:
 def suffixes(net: Net, options: Namespace, before: Net, blob_map: BlobMap) -> list[Note]:
     """Puts NNIE's suffixes behind names; the notes are for the map, which they follow."""
     notes: list[Note] = []
+    if not any(getattr(options, name, []) for name in ("report", "high_precision", "cpu")):
+        return notes
+    from nnie_prep import edit
+
     for name in dict.fromkeys(getattr(options, "report", [])):
         for blob in _blobs_now(name, blob_map):
             found = edit.report(net, blob)

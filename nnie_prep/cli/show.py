@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from argparse import Namespace
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from collections.abc import Sequence
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import count_text, shape_text, size_text, table
 from nnie_prep.cli.weights import reader_of
-from nnie_prep.passes import ALL_PASSES, NNIE_PASSES, PASSES, STOCK_PASSES
+from nnie_prep.passes import PASSES
+from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, totals
 
 
@@ -24,8 +24,8 @@ def show(options: Namespace) -> int:
             "name": net.header.name,
             "inputs": net.inputs(),
             "outputs": net.outputs(),
-            "layers": [dataclasses.asdict(row) for row in rows],
-            "types": [dataclasses.asdict(one) for one in subtotals(rows)],
+            "layers": [row._asdict() for row in rows],
+            "types": [one._asdict() for one in subtotals(rows)],
             "convolutions": _without_type(convolutions(rows)),
             "parameters": parameters,
             "weight_bytes": 4 * parameters,
@@ -73,7 +73,7 @@ def _types_text(rows: Sequence[Subtotal]) -> str:
 
 
 def _without_type(row: Subtotal) -> dict[str, int]:
-    return {key: value for key, value in dataclasses.asdict(row).items() if key != "type"}
+    return {key: value for key, value in row._asdict().items() if key != "type"}
 
 
 def passes(options: Namespace) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.net import Array, Net
-from nnie_prep.passes import lower
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.drop_unreachable import drop_unreachable
+from nnie_prep.passes.lowering import lower
 from nnie_prep.verify import TOLERANCE, Verdict
 
 Progress = Callable[[str], None]

@@ -13,6 +13,7 @@ import pytest
 from calibrated import draw_weights
 from cli_cases import CFG, listing, refuses, run, write_caffe
 
+from nnie_prep import darknet
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli import job
 from nnie_prep.darknet import reference
@@ -207,14 +208,14 @@ def test_a_fault_is_seen(
 
 def test_an_approximation_of_another_layer_is_seen(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge is told of a change that no layer says it has: equal to that network, yet not as asked."""
-    convert = job.convert
+    convert = darknet.convert
 
     def silent(*arguments: Any, **options: Any) -> Any:
         conversion = convert(*arguments, **options)
         conversion.layers[0] = dataclasses.replace(conversion.layers[0], inexact="")
         return conversion
 
-    monkeypatch.setattr(job, "convert", silent)
+    monkeypatch.setattr(darknet, "convert", silent)
     verdict = verified("prepare", "net.cfg", "net.weights", "-o", "x", *BOTH, code=1)
     assert (verdict["answer"], verdict["first_divergence"]) == ("differs", "0 convolutional")
     assert verdict["judge"] == "Darknet in NumPy"

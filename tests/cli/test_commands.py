@@ -12,12 +12,13 @@ from cli_cases import CFG, CONVOLUTIONS, listing, refuses, run, spawn
 from nnie_prep import passes
 from nnie_prep.caffe_io import read_net
 from nnie_prep.net import Net
+from nnie_prep.passes import pipelines
 
 NAMES = ("prototxt", "caffemodel", "json")
 REPORT = "report.txt"  # which `prepare` adds
 SECTIONS = [line[1:-1] for line in CFG.splitlines() if line.startswith("[")][1:]
 PASSES = passes.names_of(passes.PASSES)
-NNIE_PASSES = passes.names_of(passes.NNIE_PASSES)
+NNIE_PASSES = passes.names_of(pipelines.NNIE_PASSES)
 
 
 def made(folder: Path, before: dict[str, str]) -> list[str]:
@@ -252,7 +253,7 @@ def test_json_of_the_other_commands(folder: Path) -> None:
     }
     assert json.loads(run("run", *pair, "--input", "x.npy", "-o", "y.npz", "--json").out) == {"prob": [1, 5]}
     assert json.loads(run("verify", *pair, *pair, "--json").out)["answer"] == "equal"
-    assert list(json.loads(run("passes", "--json").out)) == passes.names_of(passes.ALL_PASSES)
+    assert list(json.loads(run("passes", "--json").out)) == passes.names_of(pipelines.ALL_PASSES)
 
 
 def test_quiet_is_silent(folder: Path) -> None:

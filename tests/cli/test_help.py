@@ -15,7 +15,8 @@ import pytest
 from cli_cases import run, spawn, write_caffe, write_darknet
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.passes import ALL_PASSES, NNIE_PASSES, PASSES, STOCK_PASSES, names_of
+from nnie_prep.passes import PASSES, names_of
+from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 from nnie_prep.shapes import net_input_shapes
 
 DATA = Path(__file__).parent.parent / "data"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cli_cases import listing, run
 
-from nnie_prep import passes, weights
+from nnie_prep import darknet, passes, weights
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli import job
@@ -163,7 +163,7 @@ def test_conversion(
         fault(conversion.net)
         return conversion
 
-    monkeypatch.setattr(job, "convert", wrong)
+    monkeypatch.setattr(darknet, "convert", wrong)
     verdict = differs(folder, *arguments)
     assert verdict["answer"] == "differs" and verdict["smallest_tolerance"] > 1e-4
 
@@ -174,7 +174,7 @@ def test_the_first_divergence_is_where_the_fault_is(folder: Path, monkeypatch: p
         flipped_kernels(conversion.net)
         return conversion
 
-    monkeypatch.setattr(job, "convert", wrong)
+    monkeypatch.setattr(darknet, "convert", wrong)
     assert differs(folder, *PREPARE)["first_divergence"] == "6 convolutional"
 
 
@@ -184,7 +184,7 @@ def test_a_layer_without_a_blob_and_without_a_reason(folder: Path, monkeypatch: 
         conversion.layers[5] = dataclasses.replace(conversion.layers[5], blobs=(), none="")
         return conversion
 
-    monkeypatch.setattr(job, "convert", wrong)
+    monkeypatch.setattr(darknet, "convert", wrong)
     assert "blob 5 shortcut is gone, and no pass said why" in differs(folder, *PREPARE)["reasons"]
 
 
@@ -194,7 +194,7 @@ def test_a_layer_that_is_said_to_be_another(folder: Path, monkeypatch: pytest.Mo
         conversion.layers[4] = dataclasses.replace(conversion.layers[4], blobs=("layer6-shortcut",))
         return conversion
 
-    monkeypatch.setattr(job, "convert", wrong)
+    monkeypatch.setattr(darknet, "convert", wrong)
     assert differs(folder, *PREPARE)["first_divergence"] == "4 convolutional"
 
 

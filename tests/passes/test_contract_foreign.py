@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from strategies import Drawn, random_net
 
 from nnie_prep.blob_map import BlobMap
-from nnie_prep.passes import ALL_PASSES, NNIE_PASSES, PASSES, STOCK_PASSES, Pass, run
+from nnie_prep.passes import PASSES, Pass, run
+from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 
 BEYOND = [one for one in ALL_PASSES if one not in PASSES]
 OTHERS = {"replace_inputs", "drop_heads", "rename_long_names"}  # which change inputs and outputs

@@ -14,7 +14,9 @@ from strategies import Drawn, random_net
 from nnie_prep.blob_map import BlobMap
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import forward
-from nnie_prep.passes import ALL_PASSES, NNIE_PASSES, PASSES, REPLACES, STOCK_PASSES, Pass, lower, run
+from nnie_prep.passes import PASSES, Pass, run
+from nnie_prep.passes.lowering import REPLACES, lower
+from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 from nnie_prep.proof import Engine, Options, prove_surgery
 
 OTHERS = {"replace_inputs", "drop_heads", "rename_long_names"}  # which change inputs and outputs
