@@ -32,11 +32,13 @@ report.py     what people read: tables, verdicts, progress
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 
@@ -72,9 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(module: str, function: str, options: object) -> int:
     """Imports and calls what runs the command."""
     run = getattr(importlib.import_module(f"nnie_prep.cli.{module}"), function)
-    import numpy as np
-
-    with np.errstate(all="ignore"):  # what is not finite fails the proof, which names the blob
+    if not gc.isenabled():  # at the program's start: what is imported is no garbage
+        gc.freeze()
+        gc.set_threshold(100_000)
+        gc.enable()
+    with warnings.catch_warnings():
+        # NumPy's, of overflow and the like: what is not finite fails the proof, which names the blob.
+        warnings.simplefilter("ignore", RuntimeWarning)
         code: int = run(options)
     return code
 

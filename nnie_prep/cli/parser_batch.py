@@ -8,10 +8,10 @@ from typing import Any
 from nnie_prep.cli.arguments import add_command, add_output, number
 
 
-def add_batch(commands: Any) -> None:
+def add_batch(commands: Any, name: str) -> None:
     parser = add_command(
         commands,
-        "batch",
+        name,
         "batch.batch",
         "Prepare the models of a manifest, those that are not up to date, and report on them all",
         "models.yaml -j 2",
@@ -45,10 +45,10 @@ def add_batch(commands: Any) -> None:
     add_output(parser)
 
 
-def add_completion(commands: Any) -> None:
+def add_completion(commands: Any, name: str) -> None:
     parser = add_command(
         commands,
-        "completion",
+        name,
         "completion.completion",
         "Print what a shell needs to complete commands, options and file names",
         "bash",

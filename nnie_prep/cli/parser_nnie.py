@@ -18,10 +18,10 @@ from nnie_prep.cli.arguments import (
 )
 
 
-def add_check(commands: Any) -> None:
+def add_check(commands: Any, name: str) -> None:
     parser = add_command(
         commands,
-        "check",
+        name,
         "check.check",
         "Find what the chip's compiler does not take, each with its line, its limit and its repair",
         "deploy.prototxt model.caffemodel --chip hi3516dv300",
@@ -43,10 +43,10 @@ def add_check(commands: Any) -> None:
     add_output(parser)
 
 
-def add_quantize_sim(commands: Any) -> None:
+def add_quantize_sim(commands: Any, name: str) -> None:
     parser = add_command(
         commands,
-        "quantize-sim",
+        name,
         "quantize.quantize_sim",
         "Run a net with the chip's 8-bit numbers, and say which layers lose most",
         "yolov3-tiny.prototxt yolov3-tiny.caffemodel --input pictures.npy",
@@ -80,10 +80,10 @@ def add_quantize_sim(commands: Any) -> None:
     add_output(parser)
 
 
-def add_compare_dump(commands: Any) -> None:
+def add_compare_dump(commands: Any, name: str) -> None:
     parser = add_command(
         commands,
-        "compare-dump",
+        name,
         "quantize.compare_dump",
         "Line the compiler's dumps of every layer up with what the net computes",
         "yolov3-tiny.prototxt yolov3-tiny.caffemodel mapper_quant --input pictures.npy",
@@ -102,10 +102,10 @@ def add_compare_dump(commands: Any) -> None:
     add_output(parser)
 
 
-def add_mapper_cfg(commands: Any) -> None:
+def add_mapper_cfg(commands: Any, name: str) -> None:
     parser = add_command(
         commands,
-        "mapper-cfg",
+        name,
         "mapper.mapper_cfg",
         "Write the compiler's .cfg for a pair, with its calibration pictures; or --check one",
         "yolov3-tiny.prototxt yolov3-tiny.caffemodel --images pictures --resize",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -78,6 +77,8 @@ class Progress:
             self._shown = True
 
     def _show(self, text: str) -> None:
+        import shutil
+
         width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be wiped
         print("\r" + " " * width + "\r" + text[:width], end="", file=sys.stderr, flush=True)
 
