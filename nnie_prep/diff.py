@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
-from nnie_prep.net import Array, Blob, DeferredBlob, Layer, Net
+from nnie_prep.net import Array, Blob, Layer, Net, pieces_of
 from nnie_prep.shapes import Shape, blob_shapes, net_input_shapes, walk_shapes
 
 _PIECE = 1 << 18  # floats
@@ -297,10 +297,7 @@ def _paired(a: Blob, b: Blob) -> Iterator[tuple[Array, Array]]:
 
 
 def _pieces(blob: Blob) -> Iterator[Array]:
-    if isinstance(blob, DeferredBlob):
-        for piece in blob.pieces():
-            yield np.ascontiguousarray(piece, dtype=np.float32)
-        return
-    flat = np.ascontiguousarray(blob, dtype=np.float32).reshape(-1)
-    for first in range(0, flat.size, _PIECE):
-        yield flat[first : first + _PIECE]
+    for piece in pieces_of(blob):
+        flat = np.frombuffer(piece, np.float32)
+        for first in range(0, flat.size, _PIECE):
+            yield flat[first : first + _PIECE]

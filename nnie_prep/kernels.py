@@ -6,10 +6,10 @@ weights moves finite values bit by bit.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from nnie_prep.net import Array, DeferredBlob
 
@@ -18,11 +18,21 @@ Pair = tuple[int, int]
 
 def filled(shape: Sequence[int], value: float) -> DeferredBlob:
     """The same value everywhere."""
-    return DeferredBlob(shape, lambda: np.full(tuple(shape), value, np.float32))
+
+    def compute() -> Array:
+        import numpy as np
+
+        return np.full(tuple(shape), value, np.float32)
+
+    return DeferredBlob(
+        shape, compute, lambda unit: iter([memoryview(array("f", [value]) * math.prod(shape))])
+    )
 
 
 def depthwise(channels: int, kernel: Array) -> DeferredBlob:
     """(channels, 1, kh, kw): the same kernel (kh, kw) for each channel."""
+    import numpy as np
+
     kept = np.asarray(kernel, dtype=np.float32)
     shape = (channels, 1, *kept.shape)
     return DeferredBlob(shape, lambda: np.broadcast_to(kept, shape))
@@ -30,6 +40,8 @@ def depthwise(channels: int, kernel: Array) -> DeferredBlob:
 
 def one_hot(size: Pair, at: Pair, value: float = 1.0) -> Array:
     """A kernel (kh, kw) that is zero but for one place."""
+    import numpy as np
+
     kernel: Array = np.zeros(size, np.float32)
     kernel[at] = value
     return kernel
@@ -40,6 +52,8 @@ def selection(chosen: Sequence[int], channels: int) -> DeferredBlob:
     shape = (len(chosen), channels, 1, 1)
 
     def compute() -> Array:
+        import numpy as np
+
         weights: Array = np.zeros(shape, np.float32)
         for output, channel in enumerate(chosen):
             if 0 <= channel < channels:
@@ -55,6 +69,8 @@ def space_to_depth(channels: int, block: Pair) -> DeferredBlob:
     shape = (rows * columns * channels, channels, rows, columns)
 
     def compute() -> Array:
+        import numpy as np
+
         weights: Array = np.zeros(shape, np.float32)
         for offset in range(rows * columns):
             part = weights[offset * channels : (offset + 1) * channels]

@@ -8,7 +8,7 @@ What Caffe refuses raises UserError at the layer's origin.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer
@@ -42,8 +42,7 @@ def canonical_axis(layer: Layer, axis: int, shape: Sequence[int]) -> int:
 # ---- kernels that move over the two spatial axes -----------------------------------------------
 
 
-@dataclass(frozen=True)
-class Convolution:
+class Convolution(NamedTuple):
     """Convolution, Deconvolution, DepthwiseConv and its aliases, Im2col (which has no num_output: 0).
 
     `axis` is as written, the axis of the channels. Depthwise layers have a group for each input channel.
@@ -121,8 +120,7 @@ def _convolution_pair(
     return values[0], values[-1]
 
 
-@dataclass(frozen=True)
-class Pooling:
+class Pooling(NamedTuple):
     """MAX or AVE pooling. `kernel` is (0, 0) for global pooling: the size of the bottom."""
 
     method: str
@@ -233,8 +231,7 @@ def shares_memory(layer: Layer) -> bool:
 # ---- channels and elements ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class InnerProduct:
+class InnerProduct(NamedTuple):
     """`axis` is as written: the first of the axes that are multiplied with the weights."""
 
     num_output: int
@@ -251,8 +248,7 @@ def inner_product(layer: Layer) -> InnerProduct:
     return InnerProduct(parameter.num_output, parameter.axis, parameter.bias_term, parameter.transpose)
 
 
-@dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(NamedTuple):
     """With `use_global_stats` the mean and variance of the blobs are used, else those of the batch.
 
     `scale_bias` is NVCaffe's: five blobs (mean, variance, correction, scale, bias) in the place of three, of
@@ -293,8 +289,7 @@ def is_training(layer: Layer) -> bool:
     return layer.proto.HasField("phase") and layer.proto.phase == TRAIN
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """Scale or Bias: one coefficient for each element of `num_axes` axes (-1: all) from `axis` on."""
 
     axis: int
@@ -311,8 +306,7 @@ def scale(layer: Layer) -> Scale:
     return Scale(parameter.axis, parameter.num_axes, is_bias or layer.proto.scale_param.bias_term)
 
 
-@dataclass(frozen=True)
-class Eltwise:
+class Eltwise(NamedTuple):
     """`operation` is PROD, SUM or MAX; `coefficients` has one value for each bottom, 1 by default."""
 
     operation: str

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnie_prep.net import Layer, Net
 from nnie_prep.shapes import blob_shapes, multiply_adds, walk_shapes
 from nnie_prep.shapes.weights import CONVOLUTION_TYPES
 
 
-@dataclass(frozen=True)
-class LayerFigures:
+class LayerFigures(NamedTuple):
     """One layer: shape of its first top, number of parameters, multiply-adds for the net's batch.
 
     `weights` are the parameters that multiply: those of convolutions and inner products, without their
@@ -30,8 +29,7 @@ class LayerFigures:
     origin: str
 
 
-@dataclass(frozen=True)
-class Subtotal:
+class Subtotal(NamedTuple):
     """What all layers of some types come to, as far as their figures are known."""
 
     type: str

@@ -8,16 +8,15 @@ wire.py        protobuf's wire format, as far as that walk needs it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, read_caffemodel, write_caffemodel
 from nnie_prep.caffe_io.prototxt import field_lines, format_prototxt, read_prototxt, read_text
 from nnie_prep.errors import UserError
-from nnie_prep.net import Blob, DeferredBlob, Layer, Net
-from nnie_prep.outputs.made_by import why_mixed
+from nnie_prep.net import Blob, Layer, Net
+from nnie_prep.outputs.made_by import hash_of, why_mixed
 from nnie_prep.shapes import Shape, blob_shapes, walk_shapes
 from nnie_prep.shapes.weights import CONVOLUTION_TYPES
 
@@ -45,10 +44,12 @@ def read_net(
     caffemodel: Path | None = None,
     warnings: list[str] | None = None,
     read_weights: WeightsReader | None = None,
+    digest_of: Callable[[Path], str] = hash_of,
 ) -> Net:
     """The net of a prototxt, with the weights of a caffemodel if one is given.
 
-    `read_weights` gets the net and the caffemodel and reads it in the place of `read_caffemodel`.
+    `read_weights` gets the net and the caffemodel and reads it in the place of `read_caffemodel`;
+    `digest_of` gets the caffemodel and says its hash, where that is known already.
 
     Raises UserError where either file is not what it should be, or where they do not belong
     together. What is odd but harmless is appended to `warnings`.
@@ -57,7 +58,7 @@ def read_net(
     if any(layer.blobs for layer in net.layers):
         _fit_written(net, _needed(net))
     if caffemodel is not None:
-        if why := why_mixed(prototxt, caffemodel):
+        if why := why_mixed(prototxt, caffemodel, digest_of):
             raise UserError(
                 why,
                 hint="write the pair anew, or remove the prototxt's `# output:` lines if it is on purpose",
@@ -161,13 +162,11 @@ def _drop_leading_ones(shape: Shape, ndim: int) -> Shape:
 def _reshape(values: Blob, shape: Shape, where: str) -> Blob:
     if any(extent < 0 for extent in shape):
         raise UserError(f"has the impossible shape {_text(shape)}", where, "obtain the caffemodel again")
-    pieces = values.pieces if isinstance(values, DeferredBlob) else None
-    reshaped = DeferredBlob(shape, lambda: np.asarray(values).reshape(shape), pieces)
-    if values.size != reshaped.size:
+    if values.size != math.prod(shape):
         raise UserError(
             f"{values.size} values stored for shape {_text(shape)}", where, "obtain the caffemodel again"
         )
-    return reshaped if isinstance(values, DeferredBlob) else values.reshape(shape)
+    return values.reshape(shape)
 
 
 def _text(shape: Shape) -> str:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from nnie_prep.caffe_io import wire
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Blob, DeferredBlob, Layer, Net
+from nnie_prep.net import Blob, DeferredBlob, Layer, Net, pieces_of
 from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter
 from nnie_prep.outputs.target_checks import stat_of_input
+from nnie_prep.stored import read_floats, read_in_pieces
 
 _NAME, _V1_LAYERS, _LAYER = 1, 2, 100  # NetParameter
 _V0_LAYER, _V0_BLOBS = 1, 50  # of V1LayerParameter, of V0LayerParameter
@@ -29,8 +29,6 @@ _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8  # BlobProto
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_FLOAT = np.dtype("<f4")
-_PIECE = 1 << 18  # floats
 
 
 @dataclass
@@ -69,15 +67,16 @@ def read_caffemodel(path: Path) -> list[StoredLayer]:
         file = path.open("rb")
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
-    size = wire.file_size(file)
+    source = wire.Source(file)
     layers: list[StoredLayer] = []
     try:
-        for part in wire.fields(file, 0, size):
+        for part in wire.fields(source, 0, source.size):
             if part.wire_type == wire.LENGTH and part.number in (_LAYER, _V1_LAYERS):
-                layers.append(_read_layer(file, part))
+                layers.append(_read_layer(source, part))
     except (wire.WireError, DecodeError, UnicodeDecodeError) as error:
+        place = f"after {len(layers)} whole layers, file of {source.size} bytes"
         raise UserError(
-            f"is not a whole caffemodel: {error} (after {len(layers)} whole layers, file of {size} bytes)",
+            f"is not a whole caffemodel: {error} ({place})",
             str(path),
             "obtain the file again; its copy or download may be incomplete",
         ) from None
@@ -91,8 +90,7 @@ def is_hdf5(path: Path) -> bool:
     stat_of_input(path)
     try:
         with path.open("rb") as file:
-            size = wire.file_size(file)
-            file.seek(0)
+            size = os.fstat(file.fileno()).st_size
             head = file.read(64)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
@@ -111,61 +109,63 @@ def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
         raise UserError("is a text file, a prototxt perhaps", str(path), "give the caffemodel second")
 
 
-def _read_layer(file: BinaryIO, part: wire.Field) -> StoredLayer:
+def _read_layer(source: wire.Source, part: wire.Field) -> StoredLayer:
     """A layer of the present format, or of V1, which may wrap one of V0 with blobs of its own."""
     name_number, blobs_number = (1, 7) if part.number == _LAYER else (4, 6)
     layer = StoredLayer("")
-    for inner in wire.fields(file, part.begin, part.end):
+    for inner in wire.fields(source, part.begin, part.end):
         if inner.wire_type != wire.LENGTH:
             continue
         if inner.number == name_number:
-            layer.name = wire.read_bytes(file, inner.begin, inner.end).decode()
+            layer.name = wire.read_bytes(source, inner.begin, inner.end).decode()
         elif inner.number == blobs_number:
-            layer.blobs.append(_read_blob(file, inner))
+            layer.blobs.append(_read_blob(source, inner))
         elif inner.number == _V0_LAYER and part.number == _V1_LAYERS:
-            v0 = _read_v0_layer(file, inner)
+            v0 = _read_v0_layer(source, inner)
             layer = StoredLayer(v0.name or layer.name, layer.blobs + v0.blobs)
     return layer
 
 
-def _read_v0_layer(file: BinaryIO, part: wire.Field) -> StoredLayer:
+def _read_v0_layer(source: wire.Source, part: wire.Field) -> StoredLayer:
     layer = StoredLayer("")
-    for inner in wire.fields(file, part.begin, part.end):
+    for inner in wire.fields(source, part.begin, part.end):
         if inner.number == 1 and inner.wire_type == wire.LENGTH:
-            layer.name = wire.read_bytes(file, inner.begin, inner.end).decode()
+            layer.name = wire.read_bytes(source, inner.begin, inner.end).decode()
         elif inner.number == _V0_BLOBS and inner.wire_type == wire.LENGTH:
-            layer.blobs.append(_read_blob(file, inner))
+            layer.blobs.append(_read_blob(source, inner))
     return layer
 
 
-def _read_blob(file: BinaryIO, part: wire.Field) -> StoredBlob:
+def _read_blob(source: wire.Source, part: wire.Field) -> StoredBlob:
     """A blob whose floats lie in one packed field stays in the file; any other is parsed."""
     shape: tuple[int, ...] = ()
     legacy = dict.fromkeys(_LEGACY, 0)
     is_legacy = False
     packed: list[wire.Field] = []
-    for inner in wire.fields(file, part.begin, part.end):
+    for inner in wire.fields(source, part.begin, part.end):
         if inner.number == _SHAPE and inner.wire_type == wire.LENGTH:
-            shape = tuple(BlobShape.FromString(wire.read_bytes(file, inner.begin, inner.end)).dim)
+            shape = tuple(BlobShape.FromString(wire.read_bytes(source, inner.begin, inner.end)).dim)
         elif inner.number in _LEGACY and inner.wire_type == wire.VARINT:
             legacy[inner.number] = inner.value
             is_legacy = True
         elif inner.number == _DATA and inner.wire_type == wire.LENGTH and not packed:
             packed.append(inner)
         elif inner.number in (_DATA, _DOUBLE_DATA):
-            return _parse_blob(wire.read_bytes(file, part.begin, part.end))
+            return _parse_blob(wire.read_bytes(source, part.begin, part.end))
     if is_legacy:
         shape = tuple(legacy.values())
     if not packed:
-        return StoredBlob(np.zeros(0, np.float32), shape, is_legacy)
+        return StoredBlob(stored_floats(source.file, part.end, 0), shape, is_legacy)
     size = packed[0].end - packed[0].begin
     if size % 4:
         raise wire.WireError(f"byte {packed[0].start}: {size} bytes are no whole number of floats")
-    return StoredBlob(stored_floats(file, packed[0].begin, size // 4), shape, is_legacy)
+    return StoredBlob(stored_floats(source.file, packed[0].begin, size // 4), shape, is_legacy)
 
 
 def _parse_blob(data: bytes) -> StoredBlob:
     """The slow way, right for every encoding protobuf allows."""
+    import numpy as np
+
     proto = BlobProto.FromString(data)
     values = np.array(proto.double_data or proto.data, dtype=np.float32)
     if any(proto.HasField(name) for name in _LEGACY.values()):
@@ -176,34 +176,10 @@ def _parse_blob(data: bytes) -> StoredBlob:
 def stored_floats(file: BinaryIO, begin: int, count: int) -> DeferredBlob:
     """`count` little-endian floats from byte `begin` of an open file, read whenever they are asked for."""
     return DeferredBlob(
-        (count,), lambda: read_floats(file, begin, count), lambda: read_in_pieces(file, begin, count)
+        (count,),
+        lambda: read_floats(file, begin, count),
+        lambda unit: read_in_pieces(file, begin, count, unit),
     )
-
-
-def read_floats(file: BinaryIO, begin: int, count: int) -> Array:
-    """`count` little-endian floats from byte `begin` of an open file, straight into an array."""
-    values = np.empty(count, _FLOAT)
-    _fill(values, file, begin)
-    return values
-
-
-def read_in_pieces(file: BinaryIO, begin: int, count: int) -> Iterator[Array]:
-    """The same through one buffer that stays in the processor's cache."""
-    buffer = np.empty(min(count, _PIECE), _FLOAT)
-    for first in range(0, count, _PIECE):
-        piece = buffer[: count - first]
-        _fill(piece, file, begin + 4 * first)
-        yield piece
-
-
-def _fill(values: Array, file: BinaryIO, begin: int) -> None:
-    view = values.view(np.uint8).data
-    done = 0
-    while done < len(view):
-        got = os.preadv(file.fileno(), [view[done:]], begin + done)
-        if got == 0:
-            raise UserError("became shorter while it was read", str(file.name), "run the command again")
-        done += got
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -239,9 +215,7 @@ def _encode_layer(layer: Layer) -> Iterator[bytes | memoryview]:
     yield wire.key(_LAYER, wire.LENGTH) + wire.varint(total) + parameters
     for prefix, head, blob in zip(prefixes, heads, layer.blobs, strict=True):
         yield prefix + head
-        for piece in blob.pieces() if isinstance(blob, DeferredBlob) else (blob,):
-            values = np.ascontiguousarray(piece, dtype=_FLOAT)
-            yield values.reshape(-1).view(np.uint8).data
+        yield from pieces_of(blob)
 
 
 def _blob_head(blob: Blob) -> bytes:

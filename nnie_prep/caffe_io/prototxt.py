@@ -8,14 +8,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from google.protobuf import text_format
 
 from nnie_prep import nnie_caffe_pb2
 from nnie_prep.caffe_io.caffemodel import layer_message
 from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.errors import UserError
-from nnie_prep.net import INPUT_FOLDED, Layer, Net, check_wiring
+from nnie_prep.net import INPUT_FOLDED, Array, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParameter, NetState, NetStateRule
 from nnie_prep.outputs.target_checks import stat_of_input
 
@@ -171,7 +170,9 @@ def _lift(proto: LayerParameter, origin: str) -> Layer:
     return layer
 
 
-def _blob_of(proto: BlobProto, where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _blob_of(proto: BlobProto, where: str) -> Array:
+    import numpy as np
+
     shape = tuple(proto.shape.dim)
     if any(proto.HasField(name) for name in ("num", "channels", "height", "width")):
         shape = (proto.num, proto.channels, proto.height, proto.width)

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
@@ -23,8 +22,7 @@ class WireError(Exception):
     """The bytes are not a protobuf message; the text says at which byte of the file and why."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One field as found: `start` is the offset of its key, `begin` that of its payload."""
 
     number: int
@@ -35,19 +33,35 @@ class Field:
     value: int = 0  # of a varint
 
 
-def fields(file: BinaryIO, begin: int, end: int) -> Iterator[Field]:
+class Source:
+    """An open file that is looked at in many small places, most of them near the one before."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = os.fstat(file.fileno()).st_size
+        self._begin, self._window = 0, b""
+
+    def bytes(self, begin: int, count: int) -> bytes:
+        """file[begin:begin + count], which the file's end may cut short."""
+        if not self._begin <= begin <= self._begin + len(self._window) - count:
+            self._begin, self._window = begin, os.pread(self.file.fileno(), max(count, 1 << 12), begin)
+        offset = begin - self._begin
+        return self._window[offset : offset + count]
+
+
+def fields(source: Source, begin: int, end: int) -> Iterator[Field]:
     """The fields of the message in file[begin:end]; payloads are skipped, not read."""
     position = begin
     while position < end:
         start = position
-        key, position = _varint(file, position, end)
+        key, position = _varint(source, position, end)
         number, wire_type = key >> 3, key & 7
         value = 0
         payload = position
         if wire_type == VARINT:
-            value, position = _varint(file, position, end)
+            value, position = _varint(source, position, end)
         elif wire_type == LENGTH:
-            length, payload = _varint(file, position, end)
+            length, payload = _varint(source, position, end)
             position = payload + length
         elif wire_type in _FIXED_SIZE:
             position += _FIXED_SIZE[wire_type]
@@ -60,20 +74,18 @@ def fields(file: BinaryIO, begin: int, end: int) -> Iterator[Field]:
         yield Field(number, wire_type, start, payload, position, value)
 
 
-def _varint(file: BinaryIO, position: int, end: int) -> tuple[int, int]:
-    file.seek(position)
+def _varint(source: Source, position: int, end: int) -> tuple[int, int]:
     value = 0
-    for shift, byte in enumerate(file.read(min(10, end - position))):
+    for shift, byte in enumerate(source.bytes(position, min(10, end - position))):
         value |= (byte & 0x7F) << (7 * shift)
         if byte < 0x80:
             return value, position + shift + 1
     raise WireError(f"byte {position}: a number that does not end")
 
 
-def read_bytes(file: BinaryIO, begin: int, end: int) -> bytes:
+def read_bytes(source: Source, begin: int, end: int) -> bytes:
     """file[begin:end], whole."""
-    file.seek(begin)
-    data = file.read(end - begin)
+    data = source.bytes(begin, end - begin)
     if len(data) != end - begin:
         raise WireError(f"byte {begin}: the file ended")
     return data
@@ -97,8 +109,3 @@ def key(number: int, wire_type: int) -> bytes:
 def length_delimited(number: int, payload: bytes) -> bytes:
     """A whole field with a payload of bytes."""
     return key(number, LENGTH) + varint(len(payload)) + payload
-
-
-def file_size(file: BinaryIO) -> int:
-    """Size in bytes."""
-    return file.seek(0, os.SEEK_END)

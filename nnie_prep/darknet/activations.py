@@ -10,8 +10,6 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 
-import numpy as np
-
 from nnie_prep import composites, kernels
 from nnie_prep.composites import Step, branch, power, relu, times, weighted_sum
 from nnie_prep.darknet.builder import Builder
@@ -209,7 +207,7 @@ ACTIVATIONS: dict[str, Activate] = {
     "gelu": _gelu,
     "relie": _steps(relu(0.01)),
     # max(x, 0) + 0.1 x, that is 1.1 x or 0.1 x
-    "ramp": _steps(relu(float(np.float32(0.1 / 1.1))), power(1.1)),
+    "ramp": _steps(relu(0.1 / 1.1), power(1.1)),
     "leaky": _steps(relu(0.1)),
     "revleaky": _steps(relu(0.1)),
     "tanh": _steps(("TanH", {})),

@@ -12,8 +12,7 @@ held to that network as strictly as any other to its own, and how far that is fr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nnie_prep.darknet.cfg import Section
 
@@ -26,8 +25,7 @@ APPROXIMATIONS: dict[Approximation, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Approximated:
+class Approximated(NamedTuple):
     """A section that is not computed as it is written.
 
     `form` says what is computed instead; `options` are those with which Darknet would compute just that.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from nnie_prep.composites import Add
 from nnie_prep.darknet.approximation import Approximated, Approximation
@@ -76,8 +76,7 @@ class Output:
         return self.shape[0] * self.shape[1] * self.shape[2]
 
 
-@dataclass(frozen=True)
-class ConvolutionWeights:
+class ConvolutionWeights(NamedTuple):
     """What [convolutional] takes from the stream, for a later one that shares it by share_index.
 
     `weights` are (filters, channels / groups, size, size); the others (filters,), and those of

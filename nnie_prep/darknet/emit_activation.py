@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nnie_prep import composites, kernels
 from nnie_prep.darknet.activations import ANYWHERE, activate, read_activation
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
@@ -61,6 +59,8 @@ def _window(channels: int, size: int) -> Array:
     Darknet slides the window by adding channel k + size/2 and taking off channel k - (size-1)/2 - 1. As
     it begins with the channels below size/2, channel size/2 never enters, yet it is taken off.
     """
+    import numpy as np
+
     counts: Array = np.zeros((channels, channels))
     counts[0, : size // 2] = 1
     for k in range(1, channels):

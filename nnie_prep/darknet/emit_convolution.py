@@ -6,9 +6,7 @@ activations that need more than one layer, which write `layerN-act`, and the blu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+from typing import NamedTuple
 
 from nnie_prep import kernels
 from nnie_prep.darknet.activations import IN_CONVOLUTION, activate, read_activation
@@ -23,8 +21,7 @@ BATCH_NORM_EPS = 1e-5
 _PJREDDIE_CPU_EPS = 1e-6
 
 
-@dataclass(frozen=True)
-class _Geometry:
+class _Geometry(NamedTuple):
     """Darknet's size, stride, padding (before dilation) and dilation; antialiasing 0, 1 or 2."""
 
     size: int
@@ -234,6 +231,8 @@ def normalize(
 
 def _pjreddie_variance(variance: Blob) -> DeferredBlob:
     def compute() -> Array:
+        import numpy as np
+
         deviation = np.sqrt(np.asarray(variance).astype(np.float64)) + _PJREDDIE_CPU_EPS
         return np.square(deviation)
 
@@ -242,6 +241,8 @@ def _pjreddie_variance(variance: Blob) -> DeferredBlob:
 
 def blur(build: Builder, blob: str, antialiasing: int, stride: Pair) -> str:
     """The blur of antialiasing=1 (3x3, zero padding) or 2 (2x2) (AlexeyAB convolutional_layer.c:715)."""
+    import numpy as np
+
     channels = build.shapes[blob][1]
     line = np.array([1, 2, 1] if antialiasing == 1 else [1, 1], np.float64)
     kernel = np.outer(line, line) / line.sum() ** 2

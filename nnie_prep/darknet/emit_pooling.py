@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from nnie_prep.composites import crop, selected
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
@@ -168,6 +166,8 @@ def emit_local_avgpool(build: Builder, section: Section) -> Output:
     Caffe divides by the part of the window inside the padded picture; a Scale of one coefficient per
     place corrects that where the two counts differ.
     """
+    import numpy as np
+
     size, stride, padding = _read_window(section, with_directions=True)
     source = build.input()
     windows = _Windows(section, source, size, stride, padding)
@@ -194,6 +194,8 @@ def emit_local_avgpool(build: Builder, section: Section) -> Output:
 
 def _correction(windows: _Windows, axis: int) -> Array:
     """For each of Darknet's windows along an axis: Caffe's count over the number of elements inside."""
+    import numpy as np
+
     extent = windows.source.size[axis]
     starts = np.arange(windows.out[axis]) * windows.stride[axis] - windows.before
     ends = starts + windows.size

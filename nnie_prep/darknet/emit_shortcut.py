@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from nnie_prep import kernels
 from nnie_prep.darknet.activations import IN_SHORTCUT, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
@@ -112,6 +110,8 @@ def _weighted(build: Builder, blobs: list[str], channels: int, per_channel: bool
 
 def _normalized(stored: DeferredBlob, term: int, channels: int, softmax: bool) -> Callable[[], Array]:
     def compute() -> Array:
+        import numpy as np
+
         weights = np.asarray(stored).astype(np.float64)
         weights = np.exp(weights - weights.max(axis=0)) if softmax else np.maximum(weights, 0)
         factors = weights[term] / (_NORMALIZE_EPS + weights.sum(axis=0))
@@ -163,6 +163,8 @@ def _scale_region(build: Builder, blob: str, region: tuple[int, int, int], sampl
     shape = build.shapes[blob][1:]
 
     def compute() -> Array:
+        import numpy as np
+
         factors: Array = np.ones(shape, np.float32)
         channels, height, width = region
         factors[:channels, : height * sample : sample, : width * sample : sample] = alpha

@@ -13,8 +13,8 @@ A `Ledger` takes as well, and notes what a network wants where no file is at han
 `take` only records; `finish` finds out where the numbers begin, checks that the file holds exactly what
 was taken, and raises UserError otherwise. Blobs may be read after `finish`, in any order.
 
-Blobs read with one seek and one read into a fresh array. A memory map would copy less, but its pages
-count towards this process until they are given back, which is 248 MB for a yolov3.
+Blobs are read into a fresh array, or piecemeal. A memory map would copy less, but its pages count towards
+this process until they are given back, which is 248 MB for a yolov3.
 
 The header (AlexeyAB parser.c load_weights_upto, pjreddie parser.c:1229): int32 major, minor, revision, then
 `seen`, which is 8 bytes from version 0.2 on and 4 before. In files of a version above 1000, whose matrices
@@ -31,15 +31,13 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
-
-import numpy as np
+from typing import Literal, NamedTuple, Protocol
 
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.errors import UserError
 from nnie_prep.net import Array, DeferredBlob
+from nnie_prep.stored import read_floats, read_in_pieces
 
 Flavor = Literal["alexeyab", "pjreddie"]
 Stored = Literal["plain", "transposed", "by_version"]
@@ -47,12 +45,8 @@ Stored = Literal["plain", "transposed", "by_version"]
 # version + 8 bytes of `seen`, version + 4 bytes, version alone, nothing
 _HEADER_LENGTHS = (20, 16, 12, 0)
 
-_PIECE = 1 << 18  # floats
-_AGAIN = "run the command again"
 
-
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """One tensor of the stream: `start` counts floats from the end of the header."""
 
     section: Section
@@ -93,8 +87,7 @@ def _no_file() -> Array:
     raise AssertionError("weights are read from a ledger")
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """The first bytes of a weights file, read as its version asks for.
 
     `size` is that of the file, `length` that of the header: version and `seen`. `start` are the bytes in
@@ -184,6 +177,7 @@ class WeightsFile:
         self.note = ""
         self._finished = False
         self.header = header = read_header(path, flavor)
+        self._file = path.open("rb")
         self.bytes = header.size
         if self.bytes % 4:
             raise _not_whole(self.bytes, path)
@@ -214,7 +208,7 @@ class WeightsFile:
         taken = Taken(section, what, tuple(int(extent) for extent in shape), self.floats)
         assert all(extent > 0 for extent in taken.shape), taken
         self.taken.append(taken)
-        in_order = (lambda: self._pieces(taken)) if stored == "plain" else None
+        in_order = (lambda unit: self._pieces(taken, unit)) if stored == "plain" else None
         return DeferredBlob(taken.shape, lambda: self._read(taken, stored), in_order)
 
     def finish(self) -> None:
@@ -283,22 +277,21 @@ class WeightsFile:
         """`count` floats of a tensor, or all behind its first ones, in the order of the file: (count,)."""
         assert self._finished, "weights are read before finish"
         count = taken.size - first if count is None else count
-        try:
-            with self.path.open("rb") as file:
-                changed = _state(os.fstat(file.fileno())) != self.header.state
-                file.seek(self.header_bytes + 4 * (taken.start + first))
-                values = np.fromfile(file, "<f4", count)
-        except OSError as error:
-            raise UserError(
-                f"cannot read the weights file any more: {error.strerror}", str(self.path), _AGAIN
-            ) from None
-        if changed or values.size != count:
-            raise UserError("was changed while it was read", str(self.path), _AGAIN)
+        values = read_floats(self._file, self._begin(taken, first), count)
+        self._check_unchanged()
         return values
 
-    def _pieces(self, taken: Taken) -> Iterator[Array]:
-        for first in range(0, taken.size, _PIECE):
-            yield self.stored(taken, first, min(_PIECE, taken.size - first))
+    def _pieces(self, taken: Taken, unit: int) -> Iterator[memoryview]:
+        assert self._finished, "weights are read before finish"
+        yield from read_in_pieces(self._file, self._begin(taken), taken.size, unit)
+        self._check_unchanged()
+
+    def _begin(self, taken: Taken, first: int = 0) -> int:
+        return self.header_bytes + 4 * (taken.start + first)
+
+    def _check_unchanged(self) -> None:
+        if _state(os.fstat(self._file.fileno())) != self.header.state:
+            raise UserError("was changed while it was read", str(self.path), "run the command again")
 
     def _read(self, taken: Taken, stored: Stored) -> Array:
         values = self.stored(taken)

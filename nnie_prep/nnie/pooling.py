@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from nnie_prep import params
@@ -30,7 +29,7 @@ def pooling_rounding(subject: Subject) -> Iterator[Found]:
             continue
         height, width = shapes[0][2:]
         floor = pooled_size(window, (height, width))
-        ceil = pooled_size(dataclasses.replace(window, round_up=True), (height, width))
+        ceil = pooled_size(window._replace(round_up=True), (height, width))
         if floor != ceil:
             message = f"it rounds {height}x{width} down to {blocks(floor)}, and the chip up to {blocks(ceil)}"
             yield Found(layer, message, blocks(floor), blocks(ceil), subject.command("prepare"))

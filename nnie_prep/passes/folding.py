@@ -8,13 +8,15 @@ Layers that share weights are folded together, where what follows them does the 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from nnie_prep import params, weights
 from nnie_prep.blob_map import Fate, Note
-from nnie_prep.net import DeferredBlob, Layer, Net
+from nnie_prep.net import DeferredBlob, Layer, Net, pieces_of
 from nnie_prep.nnie_caffe_pb2 import ConvolutionParameter, InnerProductParameter
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors
 from nnie_prep.passes.sharing import Sharing
@@ -107,10 +109,16 @@ def fold_run(net: Net, fold: Fold) -> Note:
 
     layout, group = layout_of(layer)
     old = layer.blobs
+    row = old[0].size // factors.scale.size  # of an output channel, where these come first
+
+    def pieces(unit: int) -> Iterator[memoryview]:
+        return weights.scale_in_pieces(pieces_of(old[0], math.lcm(unit, row)), factors.scale, row)
+
     layer.blobs = [
         DeferredBlob(
             old[0].shape,
             lambda: weights.scale_output_channels(np.asarray(old[0]), factors.scale, layout, group),
+            pieces if layout == "out, in" else None,
         )
     ]
     if len(old) > 1:

@@ -12,8 +12,6 @@ of the maxima.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from nnie_prep import composites, kernels, params
@@ -53,7 +51,7 @@ def _replaced(net: Net, layer: Layer, shapes: dict[str, Shape]) -> Note:
             layer.name, "not replaced: rounds down, and the size of its bottom is not known", changed=False
         )
     size = shape[2], shape[3]
-    down, up = pooled_size(window, size), pooled_size(replace(window, round_up=True), size)
+    down, up = pooled_size(window, size), pooled_size(window._replace(round_up=True), size)
     sizes = f"{down[0]} x {down[1]} where Caffe's rounding up gives {up[0]} x {up[1]}"
     if down == up:
         _round_up(layer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import PriorBoxParameter
@@ -21,8 +21,7 @@ from nnie_prep.shapes.checks import Shape, check_axes, listed
 DATA_DEPENDENT = ("DetectionOutput",)
 
 
-@dataclass(frozen=True)
-class PriorBox:
+class PriorBox(NamedTuple):
     """`sizes` are the (width, height) of the boxes at each position, in pixels, in Caffe's order.
 
     `image` is (height, width), None for that of the second bottom; `step` is the (vertical, horizontal)
