@@ -102,7 +102,7 @@ def _check_lines(job: Job, outcome: Outcome) -> list[str]:
         return []
     text = format_prototxt(outcome.after, [])
     limits = read_limits(job.options.chip, job.options.limits)
-    findings = check(outcome.after, limits=limits, text=text, description={"heads": outcome.heads})
+    findings = check(outcome.after, limits=limits, text=text, description=outcome.about)
     kinds = Counter(finding.severity for finding in findings)
     counts = [count_text(kinds[kind], kind) for kind in ("error", "warning") if kinds[kind]]
     lines = [", ".join(counts) or "no errors, no warnings"]

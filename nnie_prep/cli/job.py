@@ -76,6 +76,7 @@ class Outcome:
     notes: dict[str, list[Note]] = field(default_factory=dict)
     folded: Normalization | None = None  # into the readers of the input
     heads: list[dict[str, Any]] = field(default_factory=list)  # what was cut off, for the CPU
+    about: dict[str, Any] = field(default_factory=dict)  # STEM.json, but for who made it
     verdict: Verdict | None = None
 
     @cached_property
@@ -127,14 +128,14 @@ def change(job: Job) -> int:
         if getattr(options, "fold_input", None) is not None:
             _fold_input(options.fold_input, outcome, blob_map, job.is_darknet)
         if conversion is None:
-            about = describe_surgery(job.inputs[0], blob_map)
+            outcome.about = describe_surgery(job.inputs[0], blob_map)
         else:
             from nnie_prep.darknet.description import describe
 
-            about = describe(conversion, blob_map)
+            outcome.about = describe(conversion, blob_map)
         if outcome.folded is not None:
-            about["input"] = about.get("input", {}) | outcome.folded.description()
-        _write(job, out, outcome, about, progress)
+            outcome.about["input"] = outcome.about.get("input", {}) | outcome.folded.description()
+        _write(job, out, outcome, progress)
         if not options.no_verify:
             written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
             outcome.verdict = _prove(job, outcome, conversion, written, blob_map, progress)
@@ -304,9 +305,7 @@ def _read(job: Job, out: Outputs) -> tuple[Outcome, Conversion | None]:
     return Outcome(net, net, warnings), None
 
 
-def _write(
-    job: Job, out: Outputs, outcome: Outcome, about: dict[str, Any], progress: Callable[[str], None]
-) -> None:
+def _write(job: Job, out: Outputs, outcome: Outcome, progress: Callable[[str], None]) -> None:
     """Writes the three temporary files, weights first: each vouches for those before it."""
     net = outcome.after
     with out.open(job.caffemodel) as file:
@@ -319,7 +318,7 @@ def _write(
     counts = {name: sum(note.changed for note in found) for name, found in outcome.notes.items()}
     made = out.made(command, _influences(job.options))
     with out.open(job.json) as file:
-        file.write(as_text(made_by(made, counts) | about).encode())
+        file.write(as_text(made_by(made, counts) | outcome.about).encode())
     made = out.made(command, _influences(job.options))
     comments = [f"{name}: {count} changes" for name, count in counts.items() if count]
     body = format_prototxt(net, comments + net.comments).encode()

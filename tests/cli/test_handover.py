@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,25 @@ def test_the_report(folder: Path) -> None:
     assert str(folder) not in text
     for name in ("x.prototxt", "x.caffemodel", "x.json"):
         assert re.search(rf"  {re.escape(name)} +\d", text)
+
+
+def test_the_report_says_what_check_says_of_the_heads(folder: Path) -> None:
+    """Darknet's heads, which no pass cuts off, in an order that the stock sample does not decode."""
+    conv = "[convolutional]\nfilters={}\nsize=1\nstride={}\nactivation=linear\n"
+    head = conv.format(6, 1) + "[yolo]\nmask={}\nanchors=8,9, 17,13, 30,40\nclasses=1\nnum=3\n"
+    back = "[route]\nlayers=-3\n" + conv.format(2, 2)
+    cfg = "[net]\nwidth=64\nheight=96\nchannels=3\n" + conv.format(2, 8)
+    Path("three.cfg").write_text(cfg + back.join(head.format(mask) for mask in range(3)))
+    floats = 2 + 2 * 3 + 2 * (2 + 2 * 2) + 3 * (6 + 6 * 2)
+    values = np.random.default_rng(2).normal(size=floats).astype(np.float32)
+    Path("three.weights").write_bytes(struct.pack("<iiiQ", 0, 2, 5, 0) + values.tobytes())
+    assert run("prepare", "three.cfg", "three.weights").code == 0
+    findings = json.loads(run("check", "three.prototxt", "three.caffemodel", "--json").out)["findings"]
+    said = [f"{one['severity']} {one['rule']} {one['layer']}: {one['message']}" for one in findings]
+    said = [text for text in said if not text.startswith("info")]
+    assert [text for text in said if "yolo_outputs" in text]
+    report = Path("three.report.txt").read_text()
+    assert all(text in report for text in said) and "1 warning\n" in report
 
 
 def test_what_the_users_own_code_computes_is_not_counted_as_compared(folder: Path) -> None:
