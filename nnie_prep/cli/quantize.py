@@ -141,19 +141,21 @@ def _proposal_text(options: Namespace, proposal: Proposal) -> list[str]:
 def _losses_json(
     options: Namespace, pictures: int, losses: Sequence[LayerLoss], proposal: Proposal | None
 ) -> dict[str, Any]:
-    steps = None if proposal is None else [vars(step) for step in proposal.steps]
+    proposed = None
+    if proposal is not None:
+        proposed = _finite(vars(proposal)) | {"steps": [_finite(vars(step)) for step in proposal.steps]}
     return {
         "bits": options.bits,
         "pictures": pictures,
         "layers": [_finite(vars(loss)) for loss in losses],
-        "proposal": None if proposal is None else {"before": proposal.before, "steps": steps},
+        "proposal": proposed,
     }
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Infinite decibels as the strings "inf" and "-inf", which JSON has no numbers for."""
+    """What is not finite as the strings "inf", "-inf" and "nan", which JSON has no numbers for."""
     return {
-        key: str(value) if isinstance(value, float) and math.isinf(value) else value
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
 

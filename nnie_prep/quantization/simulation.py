@@ -63,11 +63,21 @@ class Simulation:
         self._rounded: dict[tuple[Layer, Bits], Layer] = {}
 
     def calibrate(self, feeds: Mapping[str, Array], progress: Progress | None = None) -> dict[str, Array]:
-        """Runs the net in float32, widens the ranges to what is read, and returns its blobs."""
+        """Runs the net in float32, widens the ranges to what is read, and returns its blobs.
+
+        Raises UserError at the first layer that computes an infinity or NaN, for which there is no range.
+        """
 
         def record(layer: Layer, bottoms: list[Array]) -> list[Array]:
             self._largest[layer] = max(self._largest.get(layer, 0.0), *map(_largest_of, bottoms), 0.0)
-            return forward_layer(layer, bottoms)
+            tops = forward_layer(layer, bottoms)
+            if not all(np.isfinite(top).all() for top in tops):
+                raise UserError(
+                    f"layer {layer.name!r} ({layer.type}) computes values that are not finite",
+                    layer.origin,
+                    "feed what the net was trained with, and see `check` for its weights",
+                )
+            return tops
 
         return forward(self._net, feeds, progress=progress, compute=record)
 
@@ -136,10 +146,7 @@ class Simulation:
         if (layer, bits) not in self._rounded:
             twin = layer.copy()
             weights = np.asarray(layer.blobs[0])
-            largest = _largest_of(weights)
-            if not np.isfinite(largest):
-                raise UserError(f"weights of layer {layer.name!r} are not finite", layer.origin)
-            twin.blobs[0] = round_to_code(weights, largest, bits)
+            twin.blobs[0] = round_to_code(weights, _largest_of(weights), bits)
             self._rounded[layer, bits] = twin
         return self._rounded[layer, bits]
 

@@ -59,6 +59,21 @@ def test_quantize_sim_of_sixteen_bits_loses_less(pictures: np.ndarray) -> None:
     assert end() < end(*by_name) <= every
 
 
+def test_decibels_without_noise_are_json_too(folder: Path) -> None:
+    """What a power of two is in 8 bits is itself, and there is nothing to propose."""
+    inputs = 'input: "data" input_shape { dim: 1 dim: 3 dim: 2 dim: 2 }'
+    Path("relu.prototxt").write_text(inputs + 'layer { name: "relu" type: "ReLU" bottom: "data" top: "y" }')
+    np.save("two.npy", np.full((1, 3, 2, 2), 2, np.float32))
+    done = run("quantize-sim", "relu.prototxt", "small.caffemodel", "--input", "two.npy", "--json")
+
+    def refused(constant: str) -> None:
+        raise AssertionError(constant)
+
+    said = json.loads(done.out, parse_constant=refused)
+    assert said["proposal"] == {"before": "inf", "steps": []}
+    assert said["layers"][0]["end_to_end"] == "inf"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

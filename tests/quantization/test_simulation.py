@@ -137,10 +137,21 @@ def test_what_is_zero_and_what_is_not_finite(net: Net) -> None:
     simulation.calibrate(x)
     assert np.isfinite(simulation.run(x)["sum"]).all()
     net.layers[0].blobs[0] = np.full((6, 2, 3, 3), np.nan, np.float32)
-    simulation = Simulation(net)
-    simulation.calibrate(x)
-    with pytest.raises(UserError, match="weights of layer 'conv1' are not finite"):
-        simulation.run(x)
+    with pytest.raises(UserError, match="layer 'conv1' .* not finite; .* see `check` for its weights"):
+        Simulation(net).calibrate(x)
+
+
+@pytest.mark.parametrize(("type_", "value"), [("Exp", 100.0), ("Log", -1.0)], ids=["infinity", "NaN"])
+def test_there_is_no_range_for_what_is_not_finite(type_: str, value: float) -> None:
+    net = net_of(layer(type_, "odd", "data", "odd"), layer("ReLU", "end", "odd", "end"), shape=(1, 2, 3, 4))
+    simulation, x = Simulation(net), np.ones((1, 2, 3, 4), np.float32)
+    simulation.calibrate({"data": x})
+    x[0, 1, 2, 3] = value
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(UserError, match=rf"net.prototxt:3: layer 'odd' \({type_}\) computes .* not finite"),
+    ):
+        simulation.calibrate({"data": x})
 
 
 def test_snr_and_cosine() -> None:
