@@ -18,18 +18,18 @@ _RETRAIN = "which costs bandwidth and 8-bit precision; training again with a lea
 # What `prepare` makes of a type that the chip lacks.
 _LOWERED = {
     "Clip": f"`prepare` builds it of ReLU and Power, {_RETRAIN}",
+    "Interp": "`prepare` makes a Deconvolution of one by whole factors between the corners",
     "Mish": f"`prepare` builds it of layers that Caffe has, {_RETRAIN}",
     "ReLU6": f"`prepare` builds it of ReLU and Power, {_RETRAIN}",
+    "ShuffleChannel": "`prepare` folds it into a convolution, or makes it one",
     "Swish": f"`prepare` builds it of Sigmoid and Eltwise, {_RETRAIN}",
 }
 # What to do by hand about one that `prepare` leaves alone.
 _BY_HAND = {
     "Axpy": "write it as Scale with two bottoms and Eltwise",
     "BN": "write it as BatchNorm and Scale",
-    "Interp": "train again with Upsample { scale: 2 }, or with a Deconvolution",
     "NNUpsample": 'write type: "Upsample" with upsample_param { scale: 2 }',
     "Reorg": 'write type: "PassThrough" if it is a plain space-to-depth; Darknet\'s [reorg] is not',
-    "ShuffleChannel": "write it as a 1x1 Convolution with one-hot weights",
 }
 _DEPTHWISE_ALIASES = ("ConvolutionDepthwise", "DepthwiseConvolution")
 

@@ -105,7 +105,8 @@ def power_exponent(subject: Subject) -> Iterator[Found]:
 
     It knows -3, -2, -1, -1/2, 1/2, 1, 2 and 3. Other scales and shifts are no matter.
 
-    Instead: write it as several Powers one behind the other (4 is 2 and 2), or as Custom.
+    Instead: `prepare` writes one that is a product of these as several Powers one behind the other (4 is 2
+    and 2). Make any other a layer of type Custom.
     """
     limit = subject.limits["power_exponent"]
     for layer in subject.net.layers:

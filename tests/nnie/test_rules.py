@@ -23,6 +23,8 @@ from golden import filled
 
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.nnie import CHIPS, RULES, Rule
+from nnie_prep.passes.lowering import REPLACES
+from nnie_prep.passes.pipelines import NNIE_PASSES
 from nnie_prep.shapes import blob_shapes, walk_shapes
 
 CASED = [rule for rule in RULES if rule.name != "nnie_version"]  # which depends on the chip alone
@@ -179,3 +181,14 @@ def test_a_cut_keeps_the_other_outputs_and_spares_weights(tmp_path: Path) -> Non
     path.write_text(text + f'layer {{ name: "c" bottom: "s" top: "c" {conv} }}')
     (inside,) = findings(path, "permute_order")
     assert inside.repair == ""
+
+
+@pytest.mark.parametrize("kind", [kind for kind, one in REPLACES.items() if one in NNIE_PASSES])
+def test_what_prepare_replaces_is_not_left_to_the_user(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "data"\ninput_shape { dim: 1 dim: 4 dim: 9 dim: 9 }\n'
+        f'layer {{ name: "other" type: "{kind}" bottom: "data" top: "other" }}\n'
+    )
+    (found,) = findings(path, "unknown_types")
+    assert found.repair.startswith("nnie-prep prepare ") and "`prepare`" in found.message
