@@ -36,8 +36,8 @@ class CfgSubject:
         if self.net is None:
             return []
         shapes = net_input_shapes(self.net)
-        names = [name for name in self.net.inputs() if name in shapes]
-        return [(name, shapes[name], group) for name, group in zip(names, self.cfg.groups, strict=False)]
+        pairs = zip(self.net.inputs(), self.cfg.groups, strict=False)
+        return [(name, shapes[name], group) for name, group in pairs if name in shapes]
 
     def pictures(self) -> list[tuple[str, Shape, ImageGroup]]:
         """Those that are fed with pictures."""

@@ -283,6 +283,16 @@ def test_a_missing_mean_file_key(tmp_path: Path, pictures: dict[str, bytes]) -> 
     assert (found.rule, found.severity, found.message) == ("cfg_mean", "error", "mean_file is missing")
 
 
+def test_an_input_without_a_shape_leaves_its_group_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "n.prototxt").write_text(
+        'layer { name: "size" type: "Input" top: "size" }\nlayer { name: "data" type: "Input" top: "data"'
+        "  input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } } }\n" + CONV.format("conv", "data")
+    )
+    groups = (ImageGroup("sizes.txt", 0, "null", 0), GROUP)
+    subject = CfgSubject(replace(CFG, groups=groups), read_limits(), read_prototxt(tmp_path / "n.prototxt"))
+    assert subject.inputs() == [("data", (1, 3, 16, 16), GROUP)]
+
+
 def test_without_its_net_the_file_is_checked(tmp_path: Path) -> None:
     (tmp_path / "n.cfg").write_text(format_cfg(CFG))
     found = check_cfg(CfgSubject(read_cfg(tmp_path / "n.cfg"), read_limits()))
