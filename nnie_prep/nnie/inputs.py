@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
-from nnie_prep.nnie.preprocessing import normalising_layer
+from nnie_prep.nnie.preprocessing import described_input, normalising_layer
 from nnie_prep.nnie.subject import Subject, blocks
 from nnie_prep.shapes import Shape
 
@@ -27,11 +28,12 @@ def input_size(subject: Subject) -> Iterator[Found]:
         wrong = [extent for extent in shape[2:] if not limit.allows(extent)]
         if wrong and subject.limits["input_channels"].allows(shape[1]):
             message = f"input {name} is a picture of {blocks(shape[2:])}"
-            fitting = [str(min(max(extent, 8), 4096)) for extent in shape[2:]]
-            options = f"{name}={shape[0]},{shape[1]},{','.join(fitting)}"
-            yield Found(
-                layer, message, wrong[0], limit, subject.command("edit", "--input-shape", options), line
-            )
+            low, high = limit.at_least or 1, limit.at_most or math.inf
+            fitting = [int(min(max(extent, low), high)) for extent in shape[2:]]
+            options = f"{name}={','.join(map(str, (*shape[:2], *fitting)))}"
+            repair = subject.command("edit", "--input-shape", options)
+            repair = repair if all(map(limit.allows, fitting)) else ""
+            yield Found(layer, message, wrong[0], limit, repair, line)
 
 
 def input_channels(subject: Subject) -> Iterator[Found]:
@@ -80,8 +82,8 @@ def input_values(subject: Subject) -> Iterator[Found]:
     Instead: set RGB_order and data_scale in the .cfg as the finding says, with norm_type 3, and scale
     nowhere else.
     """
-    described = subject.description.get("input")
-    if not isinstance(described, dict) or not described.get("scale") or not described.get("order"):
+    described = described_input(subject.description)
+    if not described.get("scale") or not described.get("order"):
         return
     if described.get("folded"):  # then it wants them raw, which needs no saying
         return

@@ -9,6 +9,7 @@ fed the net in training; by a first layer that normalises what it reads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,18 +55,31 @@ def known_preprocessing(
     folded = folded_into(net)
     if folded is not None and folded.blob == blob:
         return Preprocessing(order=folded.feed or folded.order, who="--fold-input", in_net=True)
-    described = description.get("input")
-    described = described if isinstance(described, Mapping) and described.get("blob", blob) == blob else {}
-    order = described.get("order") if described.get("order") in ORDERS else ""
-    if described.get("folded"):
-        return Preprocessing(order=order or "", who="--fold-input", in_net=True)
-    if described.get("scale"):
-        return Preprocessing(float(described["scale"]), order=order or "", who="its STEM.json")
+    described = described_input(description)
+    if described.get("blob", blob) == blob:
+        order = described.get("order", "")
+        if described.get("folded"):
+            return Preprocessing(order=order, who="--fold-input", in_net=True)
+        if described.get("scale"):
+            return Preprocessing(described["scale"], order=order, who="its STEM.json")
     if transform is not None:
         return transform_of(transform)
     if first := normalising_layer(net, blob):
         return Preprocessing(who=f"layer {first.name}, which normalises it", in_net=True)
     return None
+
+
+def described_input(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What a STEM.json says of the input: blob, scale, order, folded, each only if it is one.
+
+    The file is anybody's to edit, and what it says cannot be told from what we wrote.
+    """
+    found = description.get("input")
+    found = dict(found) if isinstance(found, Mapping) else {}
+    scale, order = found.pop("scale", None), found.pop("order", None)
+    if isinstance(scale, int | float) and math.isfinite(scale):
+        found["scale"] = float(scale)
+    return found | ({"order": order} if order in ORDERS else {})
 
 
 def normalising_layer(net: Net, blob: str) -> Layer | None:

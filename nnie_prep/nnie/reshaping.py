@@ -72,7 +72,7 @@ def reshape_inside(subject: Subject) -> Iterator[Found]:
     refused, end the net before it and go on from there by a second net (`edit --until`, `edit --from`).
     """
     for layer in subject.net.layers:
-        readers = subject.net.readers(layer) if layer.type == "Reshape" else []
+        readers = subject.net.readers(layer) if layer.type == "Reshape" and layer.tops else []
         types = sorted({reader.type for reader in readers} - {"InnerProduct"})
         if types:
             message = f"{', '.join(types)} reads it"

@@ -48,6 +48,8 @@ def written(folder: Path, text: str, name: str = "n.prototxt") -> Path:
         ("# input folded: scale=0.5,mean=1/2/3,order=BGR,feed=RGB data\n\n" + PLAIN, {},
          Preprocessing(order="RGB", in_net=True)),
         ("# input folded: scale=0.5,order=BGR data\n\n" + PLAIN, {}, Preprocessing(order="BGR", in_net=True)),
+        (PLAIN, {"blob": "data", "scale": "1/255", "order": "RGB"}, None),
+        (PLAIN, {"blob": "data", "scale": [0.1, 0.2], "order": ["RGB"]}, None),
         (SCALED, {}, Preprocessing(in_net=True)),
         (SCALED, {"blob": "data", "scale": 0.5, "order": "RGB"}, Preprocessing(0.5, order="RGB")),
     ],

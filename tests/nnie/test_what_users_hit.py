@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from checked import findings
 
-from nnie_prep.nnie import Finding
+from nnie_prep.nnie import Finding, read_limits
 
 PICTURE = 'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 26 dim: 26 }\n'
 CONV = """layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -49,6 +50,37 @@ def test_marked_prototxt_stays_empty(tmp_path: Path) -> None:
     found = found_in(tmp_path, text, "input_form")
     assert (found.severity, found.line, found.value) == ("error", 2, "input_dim")
     assert "nnie-prep prepare" in found.repair
+
+
+@pytest.mark.parametrize(
+    ("limit", "fitting"),
+    [({}, "4096,8"), ({"at_least": 32, "at_most": 2048}, "2048,32"), ({"multiple_of": 3}, "")],
+    ids=["the chip's", "the user's", "no shape that is near"],
+)
+def test_a_picture_of_a_size_that_the_limits_in_force_allow(
+    tmp_path: Path, limit: dict[str, int], fitting: str
+) -> None:
+    prototxt, limits = tmp_path / "net.prototxt", tmp_path / "limits.json"
+    prototxt.write_text(PICTURE.replace("dim: 26 dim: 26", "dim: 5000 dim: 3") + CONV)
+    limits.write_text(json.dumps({"input_side": limit}))
+    (found,) = findings(prototxt, "input_size", limits=read_limits(None, limits))
+    assert found.value == 5000
+    assert found.repair.rpartition(" ")[2] == (f"data=1,3,{fitting}" if fitting else "")
+
+
+@pytest.mark.parametrize(
+    "described", [3, {"scale": "1/255", "order": "RGB"}, {"scale": 0.5, "order": ["RGB"]}]
+)
+def test_a_description_that_somebody_edited(tmp_path: Path, described: Any) -> None:
+    (tmp_path / "net.prototxt").write_text(PICTURE + CONV)
+    (tmp_path / "net.json").write_text(json.dumps({"input": described}))
+    assert findings(tmp_path / "net.prototxt", "input_values") == []
+
+
+def test_a_layer_that_writes_nothing(tmp_path: Path) -> None:
+    """Caffe refuses it, and no rule stumbles over it."""
+    text = PICTURE + CONV + 'layer { name: "reshape" type: "Reshape" bottom: "conv" }\n'
+    assert found_in(tmp_path, text, "caffe_refuses").layer == "reshape"
 
 
 def test_arch_version_12_of_input_model_should_be_11(tmp_path: Path) -> None:
