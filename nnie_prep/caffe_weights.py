@@ -26,8 +26,8 @@ from nnie_prep.caffe_io.caffemodel import StoredLayer, is_hdf5
 from nnie_prep.engines import caffe_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
-from nnie_prep.passes.data_shapes import DATA
 from nnie_prep.passes.drop_training import drop_training
+from nnie_prep.training_layers import DATA
 
 _NO_HDF5 = "if that Caffe was built without HDF5, run `make caffe`, or name another with --caffe-python"
 

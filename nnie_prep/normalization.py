@@ -20,6 +20,7 @@ import numpy as np
 
 from nnie_prep.errors import UserError
 from nnie_prep.net import INPUT_FOLDED, Array, Layer, Net
+from nnie_prep.training_layers import DATA
 from nnie_prep.weights import Factors
 
 ORDERS = ("RGB", "BGR")
@@ -179,7 +180,7 @@ def _only_input(net: Net, where: str) -> str:
 
 def _fed(net: Net) -> Sequence[str]:
     """Inputs, and the pictures (first tops) of data layers."""
-    data = [layer.tops[0] for layer in net.layers if layer.type.endswith("Data") and layer.tops]
+    data = [layer.tops[0] for layer in net.layers if layer.type in DATA and layer.tops]
     return [*net.inputs(), *(name for name in data if name not in net.inputs())]
 
 

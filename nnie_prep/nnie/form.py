@@ -6,12 +6,9 @@ from collections.abc import Iterator
 
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
+from nnie_prep.training_layers import DATA
 
 _INPUT_FORMS = 'input with input_shape { dim x 4 }, or a layer of type "Input"'
-DATA_TYPES = (
-    *("AnnotatedData", "Data", "DenseImageData", "DummyData", "HDF5Data", "ImageData", "MemoryData"),
-    *("VideoData", "WindowData"),
-)
 
 
 def v1_layers(subject: Subject) -> Iterator[Found]:
@@ -54,7 +51,7 @@ def input_form(subject: Subject) -> Iterator[Found]:
             hint = f"write input_shape {{ dim: 1 dim: 3 dim: H dim: W }} for {name}"
             yield Found(None, f"input {name} has no shape", name, _INPUT_FORMS, hint, lines["input"][0])
     for layer in net.layers:
-        if layer.type in DATA_TYPES:
+        if layer.type in DATA:
             message = f"a layer of type {layer.type} feeds the net"
             yield Found(layer, message, layer.type, _INPUT_FORMS, repair)
     for name, shape in subject.input_shapes.items():

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
-from nnie_prep.nnie.form import DATA_TYPES
 from nnie_prep.nnie.subject import Subject
+from nnie_prep.training_layers import DATA, is_training_layer
 
 _BOXES = (
     *("DetectionOutput", "PriorBox", "Region", "Yolo", "YoloDetectionOutput", "Yolov3DetectionOutput"),
     *("RegionOutput", "YoloLayer"),
 )
-_TRAINING = ("Accuracy", "DetectionEvaluate", "EvalDetection", "HDF5Output", "Silence")
 _RETRAIN = "which costs bandwidth and 8-bit precision; training again with a leaky ReLU is the usual advice"
 # What `prepare` makes of a type that the chip lacks.
 _LOWERED = {
@@ -43,13 +42,9 @@ def training_layers(subject: Subject) -> Iterator[Found]:
     Instead: `strip` drops them, and so does `prepare`.
     """
     for layer in subject.net.layers:
-        if _is_training(layer):
+        if is_training_layer(layer):
             message = f"{layer.type} is for training"
             yield Found(layer, message, layer.type, "no such layer", subject.command("strip"))
-
-
-def _is_training(layer: Layer) -> bool:
-    return layer.type in _TRAINING or layer.type.endswith("Loss") or any(layer.proto.loss_weight)
 
 
 def box_layers(subject: Subject) -> Iterator[Found]:
@@ -95,7 +90,7 @@ def unknown_types(subject: Subject) -> Iterator[Found]:
 
 
 def _has_its_own_rule(layer: Layer) -> bool:
-    return layer.type in (*_BOXES, *DATA_TYPES) or _is_training(layer)
+    return layer.type in (*_BOXES, *DATA) or is_training_layer(layer)
 
 
 def unnamed_types(subject: Subject) -> Iterator[Found]:

@@ -6,17 +6,6 @@ from collections.abc import Sequence
 
 from nnie_prep.net import Layer
 
-DATA = (
-    "AnnotatedData",
-    "Data",
-    "DummyData",
-    "HDF5Data",
-    "ImageData",
-    "MemoryData",
-    "VideoData",
-    "WindowData",
-)
-
 Shape = tuple[int, ...]
 
 

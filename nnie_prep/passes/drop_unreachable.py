@@ -20,7 +20,7 @@ from collections.abc import Collection
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.memory import overwrites_for
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.data_shapes import DATA
+from nnie_prep.training_layers import DATA
 
 
 def drop_unreachable(net: Net) -> list[Note]:

@@ -10,11 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.data_shapes import DATA
 from nnie_prep.passes.folding import WEIGHTED
+from nnie_prep.training_layers import DATA, is_training_layer
 
-# Besides all types that end in "Loss" and all layers with a loss_weight.
-TRAINING = ("Accuracy", "Silence", "HDF5Output", "DetectionEvaluate")
 LEARNED = (*WEIGHTED, "BatchNorm", "Embed", "LSTM", "PReLU", "RNN")
 
 # A blob between two writings: its writer, None where the net's header feeds it, and its name.
@@ -33,11 +31,6 @@ class TrainingParts:
     gone: set[Version] = field(default_factory=set)
     needed: dict[Version, list[Layer]] = field(default_factory=dict)
     silences: dict[Layer, str] = field(default_factory=dict)
-
-
-def is_training_layer(layer: Layer) -> bool:
-    """Whether the layer computes a loss or a measure, or swallows blobs."""
-    return layer.type in TRAINING or layer.type.endswith("Loss") or any(layer.proto.loss_weight)
 
 
 def is_source(layer: Layer) -> bool:
