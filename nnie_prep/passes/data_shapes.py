@@ -23,10 +23,11 @@ def data_shape(layer: Layer, top: str, readers: Sequence[Layer]) -> tuple[Shape,
     if not height or not width:
         return (), f"{layer.type} does not say the height and width of {top}; {_repair(layer)}"
     channels = _channels(layer, readers, height * width)
-    if len(channels) != 1:
-        found = " or ".join(map(str, sorted(channels)))
+    certain = [int(one) for one in channels if one == int(one)]
+    if len(channels) != 1 or not certain:
+        found = " or ".join(f"{one:g}" for one in sorted(channels))
         return (), f"{top} has {found or 'an unknown number of'} channels; {_repair(layer)}"
-    return (1, channels.pop(), height, width), ""
+    return (1, *certain, height, width), ""
 
 
 def _repair(layer: Layer) -> str:
@@ -55,9 +56,12 @@ def _size(layer: Layer) -> tuple[int, int]:
     return 0, 0
 
 
-def _channels(layer: Layer, readers: Sequence[Layer], area: int) -> set[int]:
-    """The numbers of channels that the file speaks of; there is one if it is certain."""
-    found = set()
+def _channels(layer: Layer, readers: Sequence[Layer], area: int) -> set[float]:
+    """The numbers of channels that the file speaks of; there is one if it is certain.
+
+    The weights of an InnerProduct for a picture of another size speak of a fraction.
+    """
+    found: set[float] = set()
     for reader in readers:
         if not reader.blobs:
             continue
@@ -77,4 +81,4 @@ def _channels(layer: Layer, readers: Sequence[Layer], area: int) -> set[int]:
         found.add(len(transform.mean_value))
     elif layer.type == "ImageData":
         found.add(3 if layer.proto.image_data_param.is_color else 1)
-    return {int(one) for one in found if one == int(one)}
+    return found

@@ -59,7 +59,9 @@ def describe_head(net: Net, layer: Layer, shapes: dict[str, Shape]) -> tuple[dic
         "YoloDetectionOutput": _yolo,
         "Yolov3DetectionOutput": _yolov3,
     }[layer.type]
-    if any(net.readers(layer, top) for top in range(len(layer.tops))):
+    if len(layer.tops) != 1:
+        return {}, f"it has {len(layer.tops)} tops"
+    if net.readers(layer):
         return {}, f"{layer.tops[0]} is read by other layers"
     try:
         return {**_names(layer), **describe(net, layer, shapes)}, ""
@@ -336,5 +338,7 @@ def _source(layer: Layer, place: int, shapes: dict[str, Shape], channels: int) -
 
 
 def _pairs(values: Collection[float]) -> list[list[float]]:
+    if len(values) % 2:
+        raise _NotKnown(f"{len(values)} biases are no pairs of width and height")
     exact = [_exact(one) for one in values]
-    return [list(pair) for pair in zip(exact[0::2], exact[1::2], strict=False)]
+    return [list(pair) for pair in zip(exact[0::2], exact[1::2], strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,25 @@ def test_what_is_wanted_by_name_stays_with_all_that_it_needs(wanted: str, stays:
     drop_heads(drawn.net)
     types = {layer.type for layer in drawn.net.layers}
     assert types - {"Convolution", "ReLU"} == stays and wanted in drawn.net.outputs()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda layer: layer.tops.clear(), "not cut: it has 0 tops"),
+        (
+            lambda layer: layer.proto.yolov3_detection_output_param.biases.append(3),
+            "not cut: 9 biases are no pairs of width and height",
+        ),
+    ],
+)
+def test_a_head_that_is_not_understood(spoil: Callable[[Layer], object], why: str) -> None:
+    net = read(FOLDER / "drop_heads" / "yolov3.prototxt").drawn.net
+    spoil(net.layers[-1])
+    before = repr(net.layers)
+    (note,) = drop_heads(net)
+    assert not note.changed and note.text == why
+    assert repr(net.layers) == before
 
 
 def test_a_head_that_is_wanted_stays() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from golden import FOLDER, cases, compare, read
 
@@ -79,3 +80,15 @@ def test_weights_that_contradict_the_data_layer() -> None:
     (note,) = drop_training(net)
     assert not note.changed
     assert "1 or 3 channels" in note.text
+
+
+def test_an_inner_product_for_pictures_of_another_size() -> None:
+    """Its weights fit no picture of 5 x 7, whatever the data layer says of colours."""
+    net = read(FOLDER / "drop_training" / "inner_product_reader.prototxt").drawn.net
+    data = {"type": "ImageData", "image_data_param": {"new_height": 5, "new_width": 7}}
+    net.layers[0].proto.CopyFrom(LayerParameter(name="data", **data))
+    reader = next(layer for layer in net.layers if layer.type == "InnerProduct")
+    reader.blobs = [np.zeros((4, 3 * 5 * 7 + 14), np.float32)]
+    (note,) = drop_training(net)
+    assert not note.changed
+    assert "3 or 3.4 channels" in note.text
