@@ -111,7 +111,10 @@ def add_bn_form(parser: Parser) -> None:
 
 def add_writing(parser: Parser, default_stem: str) -> None:
     parser.add_argument(
-        "-o", "--output", metavar="STEM", help=f"name of the files, without suffix (default: {default_stem})"
+        "-o",
+        "--output",
+        metavar="STEM",
+        help=f"name of the files, without suffix, or FOLDER/ (default: {default_stem})",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace files that were not made from this input"

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnie_prep.cli.job import Job, change, darknet_options
+from nnie_prep.cli.placing import beside, placed
 from nnie_prep.cli.report import count_text
 from nnie_prep.cli.weights import has_weights, named_after
 from nnie_prep.errors import UserError
 
 if TYPE_CHECKING:
     from nnie_prep.passes import Pass
+
+_PAIR = (".prototxt", ".caffemodel")
 
 
 def prepare(options: Namespace) -> int:
@@ -49,11 +52,8 @@ def prepare(options: Namespace) -> int:
             str(inputs[0]),
             "leave it out",
         )
-    stem = str(_beside(inputs[0], "" if is_darknet else "_nnie"))
-    if options.output is not None:
-        in_folder = options.output.endswith("/") and Path(options.output) != Path("/")
-        stem = options.output + Path(stem).name if in_folder else options.output
-    prototxt, caffemodel = _named(stem)
+    own = [beside(inputs[0], ("" if is_darknet else "_nnie") + suffix) for suffix in _PAIR]
+    prototxt, caffemodel = placed(options.output, own, _PAIR)
 
     def passes() -> Sequence[Pass]:
         from nnie_prep.passes.pipelines import NNIE_PASSES, STOCK_PASSES
@@ -93,8 +93,7 @@ def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Pat
 
 def darknet2caffe(options: Namespace) -> int:
     """Conversion alone, or with the folding."""
-    stem = str(_beside(options.cfg, "")) if options.output is None else options.output
-    prototxt, caffemodel = _named(stem)
+    prototxt, caffemodel = placed(options.output, [beside(options.cfg, suffix) for suffix in _PAIR], _PAIR)
     passes = _folding if options.merge_bn else tuple
     return change(Job(options, [options.cfg, options.weights], passes, prototxt, caffemodel, True))
 
@@ -156,24 +155,7 @@ def _surgery(
             "-o and --output_model or --output_weights name the same files", hint="give one of them"
         )
     inputs = [options.prototxt, options.caffemodel]
-    if options.output is not None:
-        prototxt, caffemodel = _named(options.output)
     names = (options.prototxt, named_after(options.caffemodel))
-    for_input = [_beside(path, suffix + path.suffix) for path in names]
-    return change(Job(options, inputs, passes, prototxt or for_input[0], caffemodel or for_input[1]))
-
-
-def _beside(path: Path, ending: str) -> Path:
-    """The input's own name with another ending."""
-    if path.name in ("", ".."):
-        raise UserError("is a folder", str(path), "give a file")
-    return path.with_name(path.stem + ending)
-
-
-def _named(stem: str) -> tuple[Path, Path]:
-    """STEM.prototxt and STEM.caffemodel; a stem that already ends in a suffix of ours loses it."""
-    for suffix in (".prototxt", ".caffemodel", ".json"):
-        stem = stem.removesuffix(suffix)
-    if stem.rpartition("/")[2] in ("", ".", ".."):
-        raise UserError("names no file", f"-o {stem!r}", "give a name for the files, like out/yolov3-tiny")
-    return Path(stem + ".prototxt"), Path(stem + ".caffemodel")
+    own = [beside(path, suffix + path.suffix) for path in names]
+    first, second = placed(options.output, own, _PAIR)
+    return change(Job(options, inputs, passes, prototxt or first, caffemodel or second))

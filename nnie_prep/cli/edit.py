@@ -15,6 +15,7 @@ from nnie_prep import edit as edits
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.judges import proof_options
+from nnie_prep.cli.placing import beside, folder_of, placed
 from nnie_prep.cli.report import (
     Progress,
     count_text,
@@ -64,6 +65,7 @@ def edit(options: Namespace) -> int:
     targets = _targets(options)
     also_read = [options.input] if options.input else []
     with (
+        folder_of(options.output),
         Outputs(targets, inputs, also_read, force=options.force) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
@@ -93,21 +95,10 @@ def edit(options: Namespace) -> int:
 
 def _targets(options: Namespace) -> list[Path]:
     """The files to be written, the prototxt last; without -o each is named after its own input."""
-    inputs = [options.prototxt] + ([options.caffemodel] if options.caffemodel else [])
-    if options.output is None:
-        for path in inputs:
-            if path.name in ("", ".."):
-                raise UserError("is a folder", str(path), "give a file")
-        names = [named_after(path) for path in inputs]
-        prototxt, *weights = [path.with_name(f"{path.stem}_edited{path.suffix}") for path in names]
-        return [*weights, prototxt.with_suffix(".json"), prototxt]
-    stem = options.output
-    for suffix in (".prototxt", ".caffemodel", ".json"):
-        stem = stem.removesuffix(suffix)
-    if stem.rpartition("/")[2] in ("", ".", ".."):
-        raise UserError("names no file", f"-o {stem!r}", "give a name for the files, like out/mynet")
-    suffixes = (".caffemodel", ".json", ".prototxt") if options.caffemodel else (".json", ".prototxt")
-    return [Path(stem + suffix) for suffix in suffixes]
+    names = [options.prototxt] + ([named_after(options.caffemodel)] if options.caffemodel else [])
+    own = [beside(path, f"_edited{path.suffix}") for path in names]
+    prototxt, *weights = placed(options.output, own, (".prototxt", ".caffemodel")[: len(own)])
+    return [*weights, prototxt.with_suffix(".json"), prototxt]
 
 
 # ---- the work ----------------------------------------------------------------------------------

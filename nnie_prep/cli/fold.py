@@ -8,23 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep import __version__
+from nnie_prep.cli.placing import beside, folder_of, placed
 from nnie_prep.cli.report import Progress, count_text, few, size_text, table, verdict_json, verdict_text
 from nnie_prep.darknet.fold import Fold, read_fold
-from nnie_prep.errors import UserError
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment, without_head
 
 if TYPE_CHECKING:
     from nnie_prep.verify import Verdict
 
+_PAIR = (".weights", ".cfg")
+
 
 def fold_darknet(options: Namespace) -> int:
     """Reads, folds, writes to temporary files, proves what was written, and commits."""
-    weights, cfg = _targets(options)
+    own = [beside(options.cfg, "_folded" + suffix) for suffix in _PAIR]
+    weights, cfg = placed(options.output, own, _PAIR)
     inputs = [options.cfg, options.weights]
     also_read = [options.input] if options.input else []
     verdict = None
     with (
+        folder_of(options.output),
         Outputs([weights, cfg], inputs, also_read, force=options.force) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
@@ -47,18 +51,6 @@ def fold_darknet(options: Namespace) -> int:
     elif not options.quiet:
         print("\n".join(_text(options, fold, verdict, [weights, cfg] if passed else [])))
     return 0 if passed else 1
-
-
-def _targets(options: Namespace) -> tuple[Path, Path]:
-    """STEM.weights and STEM.cfg; the stem is beside the cfg unless the user gives one."""
-    stem = options.output
-    if stem is None:
-        stem = str(options.cfg.with_name(options.cfg.stem + "_folded"))
-    for suffix in (".cfg", ".weights"):
-        stem = stem.removesuffix(suffix)
-    if stem.rpartition("/")[2] in ("", ".", ".."):
-        raise UserError("names no file", f"-o {stem!r}", "give a name for the files, like out/yolov3-tiny")
-    return Path(stem + ".weights"), Path(stem + ".cfg")
 
 
 def _prove(options: Namespace, fold: Fold, cfg: Path, weights: Path, progress: Progress) -> Verdict:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.job_report import report
 from nnie_prep.cli.judges import check_judge, judge_of, proof_options
+from nnie_prep.cli.placing import folder_of
 from nnie_prep.cli.report import Progress
 from nnie_prep.cli.requests import as_typed, check_own, own_layers, own_names, suffixes
 from nnie_prep.cli.weights import reader_of, save_with_caffe
@@ -99,7 +99,7 @@ def change(job: Job) -> int:
         _check_names(options.skip)
     also_read = [options.input] if options.input else []
     with (
-        _folder_of(job),
+        folder_of(options.output),
         Outputs(job.targets(), job.inputs, also_read, force=options.force) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
@@ -337,25 +337,6 @@ def _write_report(job: Job, out: Outputs, outcome: Outcome) -> None:
     body = "\n".join([*hand_over(job, outcome, sizes), ""]).encode(errors="replace")
     with out.open(job.report) as file:
         file.write(head_comment(made, body) + body)
-
-
-@contextmanager
-def _folder_of(job: Job) -> Iterator[None]:
-    """`-o FOLDER/` makes the folder, which is gone again where nothing is written into it."""
-    folder = job.prototxt.parent
-    makes = str(job.options.output or "").endswith("/") and not folder.exists()
-    if makes:
-        try:
-            folder.mkdir()
-        except OSError as error:
-            raise UserError(
-                f"cannot be made: {error.strerror}", str(folder), "name a folder in one that exists"
-            ) from None
-    try:
-        yield
-    finally:
-        if makes and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _influences(options: Namespace) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from nnie_prep.caffe_io import read_net
 from nnie_prep.net import Net
 from nnie_prep.passes import pipelines
 
+DARKNET = ("net.cfg", "net.weights")
+CAFFE = ("small.prototxt", "small.caffemodel")
 NAMES = ("prototxt", "caffemodel", "json")
 REPORT = "report.txt"  # which `prepare` adds
 SECTIONS = [line[1:-1] for line in CFG.splitlines() if line.startswith("[")][1:]
@@ -406,3 +408,26 @@ def test_seed_and_input_decide_what_the_nets_are_fed_with(folder: Path) -> None:
     np.save("x.npy", picture)
     np.savez("x.npz", data=picture[0])
     assert errors("--input", "x.npy") == errors("--input", "x.npz") == errors("--seed", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("prepare", *CAFFE),
+         "small_nnie.caffemodel small_nnie.json small_nnie.prototxt small_nnie.report.txt"),
+        (("darknet2caffe", *DARKNET), "net.caffemodel net.json net.prototxt"),
+        (("merge-bn", *CAFFE), "small_inference.caffemodel small_inference.json small_inference.prototxt"),
+        (("strip", *CAFFE), "small_stripped.caffemodel small_stripped.json small_stripped.prototxt"),
+        (("edit", *CAFFE, "--rename-layer", "fc=last"),
+         "small_edited.caffemodel small_edited.json small_edited.prototxt"),
+        (("edit", CAFFE[0], "--rename-layer", "fc=last"), "small_edited.json small_edited.prototxt"),
+        (("fold-darknet", *DARKNET), "net_folded.cfg net_folded.weights"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_into_a_folder(folder: Path, arguments: tuple[str, ...], names: str) -> None:
+    """The folder is made, and what is in it is called as beside its inputs; or it is gone again."""
+    before = listing(folder)
+    assert run(*arguments, "-o", "out/").code == 0
+    assert made(folder, before) == ["out", *(f"out/{name}" for name in names.split())]
+    assert run(*arguments, "-o", "deep/er/").code == 2 and not Path("deep").exists()

@@ -1,0 +1,57 @@
+"""Where a command's files go: beside their inputs, to -o STEM, or into -o FOLDER/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnie_prep.errors import UserError
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The input's own name with another ending."""
+    if path.name in ("", ".."):
+        raise UserError("is a folder", str(path), "give a file")
+    return path.with_name(path.stem + ending)
+
+
+def placed(output: str | None, own: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+    """Where the files go whose places without -o are `own`.
+
+    With -o STEM they are STEM with these suffixes, one for each; with -o FOLDER/ they keep their names.
+    A stem that already ends in a suffix of ours loses it.
+    """
+    if output is None:
+        return list(own)
+    if _is_folder(output):
+        return [Path(output, path.name) for path in own]
+    stem = output
+    for suffix in (*suffixes, ".json"):
+        stem = stem.removesuffix(suffix)
+    if stem.rpartition("/")[2] in ("", ".", ".."):
+        raise UserError("names no file", f"-o {stem!r}", "give a name for the files, like out/yolov3-tiny")
+    return [Path(stem + suffix) for suffix in suffixes]
+
+
+@contextmanager
+def folder_of(output: str | None) -> Iterator[None]:
+    """Makes the folder of -o FOLDER/, which is gone again where nothing is written into it."""
+    folder = Path(output or "")
+    makes = output is not None and _is_folder(output) and not folder.exists()
+    if makes:
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise UserError(
+                f"cannot be made: {error.strerror}", str(folder), "name a folder in one that exists"
+            ) from None
+    try:
+        yield
+    finally:
+        if makes and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith("/") and Path(output) != Path("/")
