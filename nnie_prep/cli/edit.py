@@ -32,6 +32,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment
+from nnie_prep.shapes import known_shapes
 
 if TYPE_CHECKING:
     from nnie_prep.verify import Verdict
@@ -205,7 +206,7 @@ def _prove(options: Namespace, out: Outputs, outcome: _Outcome, progress: Progre
 
 def _shape_changes(outcome: _Outcome) -> list[tuple[str, list[int] | None, list[int] | None]]:
     """The blobs that are there still, under their new names, and have another shape."""
-    before, after = edits.known_shapes(outcome.before), edits.known_shapes(outcome.after)
+    before, after = known_shapes(outcome.before), known_shapes(outcome.after)
     rows = []
     for name in outcome.blob_map.names():
         blobs = outcome.blob_map[name].blobs

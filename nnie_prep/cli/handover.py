@@ -14,11 +14,10 @@ from nnie_prep.blob_map import Note
 from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.job_report import figures_text
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
-from nnie_prep.net import Net
 from nnie_prep.nnie import check, read_limits
 from nnie_prep.normalization import folded_into
 from nnie_prep.passes.pipelines import ALL_PASSES
-from nnie_prep.shapes import infer_shapes, net_input_shapes
+from nnie_prep.shapes import known_shapes, net_input_shapes
 
 if TYPE_CHECKING:
     from nnie_prep.cli.job import Job, Outcome
@@ -57,7 +56,7 @@ def _target(job: Job) -> str:
 
 def _net_lines(outcome: Outcome) -> list[str]:
     net = outcome.after
-    shapes = known_shapes(net)
+    shapes = known_shapes(net) or net_input_shapes(net)
     rows = [("input", name, _shape(shapes, name)) for name in net.inputs()]
     rows += [("output", name, _shape(shapes, name)) for name in net.outputs()]
     return [
@@ -65,12 +64,6 @@ def _net_lines(outcome: Outcome) -> list[str]:
         "",
         *figures_text(outcome).split("\n"),
     ]
-
-
-def known_shapes(net: Net) -> dict[str, tuple[int, ...]]:
-    """The shapes of the blobs, as far as the net declares what they follow from."""
-    fed = net_input_shapes(net)
-    return infer_shapes(net) if all(name in fed for name in net.inputs()) else fed
 
 
 def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:

@@ -32,7 +32,7 @@ from nnie_prep.edit import cuts, fields, inputs, layers, suffixes
 from nnie_prep.edit.inputs import shapes_text
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net, check_wiring
-from nnie_prep.shapes import Shape, blob_shapes, infer_shapes, net_input_shapes, walk_shapes
+from nnie_prep.shapes import Shape, blob_shapes, known_shapes, walk_shapes
 
 
 def until(net: Net, blobs: Sequence[str]) -> list[Note]:
@@ -143,12 +143,6 @@ def _change(net: Net, apply: Callable[[Net], list[Note]]) -> list[Note]:
     apply(trial)
     check(trial)
     return apply(net)
-
-
-def known_shapes(net: Net) -> dict[str, Shape]:
-    """The shapes of the blobs; none where the net does not declare those of its inputs."""
-    declared = net_input_shapes(net)
-    return infer_shapes(net) if all(name in declared for name in net.inputs()) else {}
 
 
 def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:
