@@ -14,11 +14,9 @@ from __future__ import annotations
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add, crop
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.replacement import replace_layer
+from nnie_prep.passes.replacement import LARGEST_KERNEL, replace_layer
 from nnie_prep.shapes import Shape, known_shapes
 from nnie_prep.shapes.tops import crop_offsets
-
-_LARGEST_KERNEL = 255  # of NNIE
 
 
 def replace_crop(net: Net) -> list[Note]:
@@ -58,8 +56,8 @@ def _replaced(net: Net, layer: Layer, shapes: list[Shape | None]) -> Note:
 def _why_not(net: Net, layer: Layer, kernel: int) -> str:
     if kernel == 1:
         return "it cuts nothing off"
-    if kernel > _LARGEST_KERNEL:
-        return f"it would take a kernel of {kernel}, and NNIE's largest is {_LARGEST_KERNEL}"
+    if kernel > LARGEST_KERNEL:
+        return f"it would take a kernel of {kernel}, and NNIE's largest is {LARGEST_KERNEL}"
     first, second = layer.bottoms
     writer = net.writer(layer, 1)
     readers = net.layers if writer is None else net.readers(writer, writer.tops.index(second))

@@ -19,10 +19,8 @@ from nnie_prep import kernels
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add
 from nnie_prep.net import Array, Layer, Net
-from nnie_prep.passes.replacement import replace_layer
+from nnie_prep.passes.replacement import LARGEST_KERNEL, replace_layer
 from nnie_prep.shapes import Shape, known_shapes
-
-_LARGEST_KERNEL = 255
 
 # What one axis takes: the kernel, the stride, and the padding, of a deconvolution.
 Axis = tuple[Array, int, int]
@@ -80,9 +78,9 @@ def _replaced(net: Net, layer: Layer, before: Shape | None, after: Shape | None)
 def _grown(have: int, want: int) -> Axis | None:
     """From `have` pixels to `want` >= `have`; None if there is no such kernel."""
     if have == 1:
-        return (np.ones(want), want, 0) if want <= _LARGEST_KERNEL else None
+        return (np.ones(want), want, 0) if want <= LARGEST_KERNEL else None
     factor = (want - 1) // (have - 1)
-    if factor < 1 or factor * (have - 1) != want - 1 or 2 * factor - 1 > _LARGEST_KERNEL:
+    if factor < 1 or factor * (have - 1) != want - 1 or 2 * factor - 1 > LARGEST_KERNEL:
         return None
     tent: Array = 1 - np.abs(np.arange(1 - factor, factor)) / factor
     return tent, factor, factor - 1
@@ -91,5 +89,5 @@ def _grown(have: int, want: int) -> Axis | None:
 def _step(have: int, want: int) -> int:
     """Every how many pixels one stays; 0 if that is no whole number."""
     if want == 1:
-        return have if have <= _LARGEST_KERNEL else 0  # the first, whatever comes behind
+        return have if have <= LARGEST_KERNEL else 0  # the first, whatever comes behind
     return (have - 1) // (want - 1) if (have - 1) % (want - 1) == 0 else 0

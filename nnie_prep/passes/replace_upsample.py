@@ -12,26 +12,13 @@ from nnie_prep import params
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add, enlarged
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.replacement import replace_layer
-from nnie_prep.shapes import Shape, known_shapes
+from nnie_prep.passes.replacement import replace_by_channels
 
 
 def replace_upsample(net: Net) -> list[Note]:
     """Replaces each Upsample."""
-    found = [layer for layer in net.layers if layer.type == "Upsample"]
-    shapes = known_shapes(net) if found else {}
-    return [_replaced(net, layer, shapes.get(layer.bottoms[0])) for layer in found]
+    return replace_by_channels(net, "Upsample", _form, "Deconvolution")
 
 
-def _replaced(net: Net, layer: Layer, shape: Shape | None) -> Note:
-    factors = params.upsample(layer)
-    if shape is None:
-        reason = f"the channels of {layer.bottoms[0]} are not known"
-        return Note(layer.name, f"Upsample not replaced: {reason}", changed=False)
-    channels = shape[1]
-
-    def form(add: Add, blob: str) -> str:
-        return enlarged(add, "", blob, channels, factors)
-
-    replace_layer(net, layer, form)
-    return Note(layer.name, "Upsample replaced by Deconvolution")
+def _form(layer: Layer, channels: int, add: Add, blob: str) -> str:
+    return enlarged(add, "", blob, channels, params.upsample(layer))

@@ -10,6 +10,7 @@ gets a name of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nnie_prep.blob_map import Note
@@ -17,6 +18,9 @@ from nnie_prep.composites import Add
 from nnie_prep.memory import is_fed, memory_is_shared
 from nnie_prep.net import Blob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
+from nnie_prep.shapes import known_shapes
+
+LARGEST_KERNEL = 255  # of NNIE: window_size in nnie/chips
 
 
 def replace_layer(net: Net, layer: Layer, form: Callable[[Add, str], str]) -> tuple[list[Layer], str]:
@@ -70,6 +74,27 @@ def replace_activation(net: Net, layer: Layer, form: Callable[[Add, str], str], 
     if len(new) > 1:
         text += f"; costs time and 8 bit precision, which training again with {training} would save"
     return Note(layer.name, text)
+
+
+def replace_by_channels(
+    net: Net, kind: str, form: Callable[[Layer, int, Add, str], str], by: str
+) -> list[Note]:
+    """Replaces each layer of this type whose bottom has a known shape (N, C, ...).
+
+    Args:
+        form: builds it, given the layer, C, and what `replace_layer` gives.
+        by: says in the note what that is.
+    """
+    found = [layer for layer in net.layers if layer.type == kind]
+    shapes = known_shapes(net) if found else {}
+    notes = []
+    for layer in found:
+        reason = f"the channels of {layer.bottoms[0]} are not known"
+        if shape := shapes.get(layer.bottoms[0]):
+            _, reason = replace_layer(net, layer, partial(form, layer, shape[1]))
+        text = f"{kind} not replaced: {reason}" if reason else f"{kind} replaced by {by}"
+        notes.append(Note(layer.name, text, changed=not reason))
+    return notes
 
 
 def _why_not_apart(net: Net, layer: Layer) -> str:
