@@ -1,4 +1,4 @@
-"""Names: what was meant by one that is not known, and names that fit NNIE's buffers."""
+"""Names: what was meant by one that is not known, and what NNIE makes of names: room, and suffixes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterable
 import xxhash
 
 LONGEST = 31  # bytes: SVP_NNIE_NODE_NAME_LEN is 32, with the zero behind it
+
+# What the compiler heeds behind a blob's name (REPORT) or a layer's.
+REPORT, HIGH_PRECISION, CPU = "_report", "_hp", "_cpu"
 
 _DIGITS = 6
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.edit.layers import find_layer, no_blob
 from nnie_prep.errors import UserError
-from nnie_prep.names import shortened
+from nnie_prep.names import CPU, HIGH_PRECISION, REPORT, shortened
 from nnie_prep.net import Net
 from nnie_prep.own_code import OWN_CODE
-
-REPORT, HIGH_PRECISION, CPU = "_report", "_hp", "_cpu"
 
 
 def report(net: Net, name: str) -> list[Note]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnie_prep.errors import UserError
+from nnie_prep.names import HIGH_PRECISION
 from nnie_prep.net import Net
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP
 from nnie_prep.nnie.preprocessing import Preprocessing
-from nnie_prep.quantization.simulation import HIGH_PRECISION_SUFFIX
 from nnie_prep.shapes import Shape
 
 RECURRENT = ("LSTM", "RNN")
@@ -35,7 +35,7 @@ def compile_mode(net: Net, bits: int | None = None) -> int:
 
 
 def high_precision_layers(net: Net) -> list[str]:
-    return [layer.name for layer in net.layers if layer.name.endswith(HIGH_PRECISION_SUFFIX)]
+    return [layer.name for layer in net.layers if layer.name.endswith(HIGH_PRECISION)]
 
 
 def roi_layers(net: Net) -> list[str]:

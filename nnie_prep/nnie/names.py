@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nnie_prep.names import shortened
+from nnie_prep.names import CPU, HIGH_PRECISION, REPORT, shortened
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
@@ -54,8 +54,8 @@ def report_suffix(subject: Subject) -> Iterator[Found]:
     taken = set(subject.net.blob_names())
     for layer in subject.net.layers:
         for name in layer.tops:
-            if layer.type == "Custom" and name.endswith("_report"):
-                free = shortened(name.removesuffix("_report") or "blob", taken)
+            if layer.type == "Custom" and name.endswith(REPORT):
+                free = shortened(name.removesuffix(REPORT) or "blob", taken)
                 repair = subject.command("edit", "--rename-blob", f"{name}={free}")
                 message = f"its top {name} asks for a report"
                 yield Found(layer, message, name, "no _report on tops of Custom", repair)
@@ -70,7 +70,7 @@ def precision_suffix(subject: Subject) -> Iterator[Found]:
     Instead: set compile_mode 2 in the compiler's .cfg, or rename the layer if no such thing is meant.
     """
     for layer in subject.net.layers:
-        if layer.name.endswith("_hp"):
+        if layer.name.endswith(HIGH_PRECISION):
             message = "its name asks for 16 bits"
             yield Found(layer, message, layer.name, "compile_mode 2", "set compile_mode 2 in the .cfg")
 
@@ -84,8 +84,8 @@ def cpu_suffix(subject: Subject) -> Iterator[Found]:
     Instead: rename the layer if that is not meant.
     """
     for layer in subject.net.layers:
-        if layer.name.endswith("_cpu"):
-            new = f"{layer.name}={layer.name.removesuffix('_cpu') or 'layer'}"
+        if layer.name.endswith(CPU):
+            new = f"{layer.name}={layer.name.removesuffix(CPU) or 'layer'}"
             repair = subject.command("edit", "--rename-layer", new)
             yield Found(layer, "its name takes it off the chip", layer.name, "a layer of the CPU", repair)
 

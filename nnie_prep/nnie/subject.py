@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nnie_prep.errors import UserError
+from nnie_prep.names import CPU, REPORT
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie.limits import Limits
+from nnie_prep.own_code import OWN_CODE
 from nnie_prep.shapes import Shape, net_input_shapes, walk_shapes
 
 Parameters = TypeVar("Parameters")
 
-# What the user's own code computes; see the rule custom_form.
-CPU_TYPES = ("Custom", "Proposal")
 # Layers that have no say in the values: after them come the same ones.
 FORWARDING = ("Dropout", "Split", "Flatten", "Reshape", "Slice", "Permute", "Upsample", "Crop", "Tile")
 
@@ -132,7 +132,7 @@ class Subject:
                     inputs[name] = None
             for number, name in enumerate(layer.tops):
                 readers = self.net.readers(layer, number)
-                if not readers or not own.issuperset(readers) or name.endswith("_report"):
+                if not readers or not own.issuperset(readers) or name.endswith(REPORT):
                     outputs[name] = None
         segment.inputs, segment.outputs = list(inputs), list(outputs)
 
@@ -142,7 +142,7 @@ class Subject:
         """A command of this program on the files that are checked."""
         files = [shlex.quote(str(path)) for path in self.files]
         files += ["PROTOTXT", "CAFFEMODEL"][len(files) :]
-        if any(layer.type in CPU_TYPES for layer in self.net.layers):
+        if any(layer.type in OWN_CODE for layer in self.net.layers):
             options += ("--no-verify",)  # nobody here can run what is the user's own
         return " ".join(["nnie-prep", name, *files, *map(shlex.quote, options)])
 
@@ -178,7 +178,7 @@ _WITH_WEIGHTS = ("Convolution", "Deconvolution", "DepthwiseConv", "InnerProduct"
 
 def runs_on_cpu(layer: Layer) -> bool:
     """Whether the compiler leaves the layer to the user's own code, or to the CPU."""
-    return layer.type in CPU_TYPES or layer.name.endswith("_cpu")
+    return layer.type in OWN_CODE or layer.name.endswith(CPU)
 
 
 def line_of(origin: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.names import HIGH_PRECISION
 from nnie_prep.net import Array, Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
@@ -74,14 +75,14 @@ def lost_filters(subject: Subject) -> Iterator[Found]:
             names = np.flatnonzero(lost)
             listed = ", ".join(map(str, names[:5])) + (", .." if len(names) > 5 else "")
             message = f"{len(names)} of its {len(lost)} filters become 0 in 8 bits ({listed})"
-            new = f"{layer.name}={layer.name}_hp"
+            new = f"{layer.name}={layer.name}{HIGH_PRECISION}"
             repair = subject.command("edit", "--rename-layer", new)
             yield Found(layer, message, len(names), "0 such filters", repair)
 
 
 def _filters(layer: Layer) -> Array | None:
     """The weights, a row for each output (out, weights of one); None where the type has none."""
-    if not layer.blobs or layer.name.endswith("_hp"):
+    if not layer.blobs or layer.name.endswith(HIGH_PRECISION):
         return None
     weights = np.asarray(layer.blobs[0], dtype=np.float64)
     if layer.type in ("Convolution", *params.DEPTHWISE_TYPES):

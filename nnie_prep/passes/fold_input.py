@@ -21,11 +21,11 @@ import numpy as np
 from nnie_prep.blob_map import Note
 from nnie_prep.net import Layer, Net
 from nnie_prep.normalization import Normalization
-from nnie_prep.passes.folding import WEIGHTED
 from nnie_prep.passes.followers import follower_factors
 from nnie_prep.passes.forwards import inputs_of, misfit, spoils_shift, take_in, why_not_into
 from nnie_prep.passes.sharing import Sharing
 from nnie_prep.shapes import net_input_shapes
+from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors
 
 

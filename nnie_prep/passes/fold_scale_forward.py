@@ -21,10 +21,10 @@ import numpy as np
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.memory import memory_is_shared, why_memory_matters
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.folding import WEIGHTED
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors, is_follower
 from nnie_prep.passes.forwards import misfit, spoils_shift, take_in, why_not_into
 from nnie_prep.passes.sharing import Sharing
+from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors
 
 

@@ -14,15 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nnie_prep import params, weights
+from nnie_prep import weights
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.net import DeferredBlob, Layer, Net, pieces_of
 from nnie_prep.nnie_caffe_pb2 import ConvolutionParameter, InnerProductParameter
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors
 from nnie_prep.passes.sharing import Sharing
+from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors, Layout
-
-WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct", *params.DEPTHWISE_TYPES)
 
 
 def weighted_param(layer: Layer) -> ConvolutionParameter | InnerProductParameter:

@@ -12,7 +12,8 @@ import numpy as np
 
 from nnie_prep.blob_map import Note
 from nnie_prep.net import Net
-from nnie_prep.passes.folding import WEIGHTED, weighted_param, weights_problem
+from nnie_prep.passes.folding import weighted_param, weights_problem
+from nnie_prep.shapes.weights import WEIGHTED
 
 
 def insert_bias(net: Net) -> list[Note]:

@@ -15,10 +15,10 @@ from nnie_prep import params
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.composites import Add, selected
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.folding import WEIGHTED
 from nnie_prep.passes.output_channels import choose_outputs, producer
 from nnie_prep.passes.replacement import free_name, replace_layer
 from nnie_prep.shapes import Shape, known_shapes, top_shapes
+from nnie_prep.shapes.weights import WEIGHTED
 
 _DROPPED = "dropped: a part of {} that nobody reads"
 

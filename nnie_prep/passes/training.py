@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.folding import WEIGHTED
+from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.training_layers import DATA, is_training_layer
 
 LEARNED = (*WEIGHTED, "BatchNorm", "Embed", "LSTM", "PReLU", "RNN")

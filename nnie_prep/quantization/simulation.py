@@ -20,12 +20,10 @@ import numpy as np
 
 from nnie_prep.engines.numpy import forward, forward_layer
 from nnie_prep.errors import UserError
+from nnie_prep.names import HIGH_PRECISION
 from nnie_prep.net import Array, Layer, Net
-from nnie_prep.params import DEPTHWISE_TYPES
 from nnie_prep.quantization.code import Bits, round_to_code
-
-WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct", *DEPTHWISE_TYPES)
-HIGH_PRECISION_SUFFIX = "_hp"
+from nnie_prep.shapes.weights import WEIGHTED
 
 Progress = Callable[[int, int], None]
 
@@ -130,7 +128,7 @@ class Simulation:
         return found
 
     def _bits_of(self, layer: Layer, high_precision: Collection[str]) -> Bits:
-        wants_16 = layer.name in high_precision or layer.name.endswith(HIGH_PRECISION_SUFFIX)
+        wants_16 = layer.name in high_precision or layer.name.endswith(HIGH_PRECISION)
         return 16 if wants_16 else self._bits
 
     def _compute(self, layer: Layer, bottoms: list[Array], bits: Bits) -> list[Array]:
