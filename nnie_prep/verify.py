@@ -31,6 +31,7 @@ from nnie_prep.blob_map import Fate
 from nnie_prep.net import Array
 
 EQUAL, INEXACT = "equal", "inexact, as asked"
+CONSTANT = "is constant, which proves nothing"
 
 TOLERANCE = 1e-4  # correct folds measured 8e-6 to 2.5e-5 by segment on 80 to 200 layers
 NOISE_FACTOR = 20.0  # deep nets amplify rounding; two correct float32 runs differ by a few times A's noise
@@ -155,10 +156,7 @@ def compare(
     forced: dict[str, Array] = {}
     for name, fate in fates.items():
         if not fate.blobs:
-            if fate.reason:
-                verdict.accounted[name] = fate.reason
-            else:
-                verdict.reasons.append(f"blob {name} is gone, and no pass said why")
+            _account(verdict, name, fate.reason)
             continue
         result = BlobResult(name, fate.blobs, is_output=name in outputs, inexact=inexact.get(name, ""))
         verdict.results.append(result)
@@ -184,7 +182,12 @@ def compare(
     return verdict
 
 
-CONSTANT = "is constant, which proves nothing"
+def _account(verdict: Verdict, name: str, reason: str) -> None:
+    """Enters a blob that B has no value for, which needs a reason."""
+    if reason:
+        verdict.accounted[name] = reason
+    else:
+        verdict.reasons.append(f"blob {name} is gone, and no pass said why")
 
 
 def _measure(
