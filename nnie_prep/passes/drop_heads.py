@@ -52,8 +52,8 @@ def drop_heads(net: Net) -> list[Note]:
         if layer.type in (*HEADS, *_BEGINS) and (asked := _asked_for(net, layer))
     ]
     if unfed := _unfed_inputs(net, cut, starved):
-        text = f"nothing cut: input {', '.join(unfed)} would feed nothing; leave it out by hand with `edit`"
-        return [*notes, Note(layer.name, text, changed=False)] if cut else notes
+        text = "nothing cut: the input would feed nothing; leave it out by hand with `edit`"
+        return [*notes, Note(", ".join(unfed), text, changed=False)] if cut else notes
     notes += [
         Note(layer.name, "not cut: NNIE computes Softmax", changed=False)
         for layer in net.layers
