@@ -4,7 +4,8 @@
      "layers": [{index, section, line, blob} | {.., blobs: [..]} | {.., none: reason}],      Darknet
      "heads": [{index, section, line, type, blob, anchors, mask, classes, stride, ..}],      Darknet
      "blobs": {name: {blob} | {blobs} | {none}},                                             Caffe
-     "heads": [{layer, line, type, output, ..}]}                     Caffe, see passes/head_descriptions.py
+     "heads": [{layer, line, type, output, ..}],                     Caffe, see passes/head_descriptions.py
+     "input": {blob, scale, order, ..}}                Darknet, and where --fold-input took something in
 
 A command that changes a pair which has such a file beside it writes one that is true of its result.
 """

@@ -78,7 +78,10 @@ class Normalization:
         return f"{INPUT_FOLDED}{self.text()} {self.blob}"
 
     def description(self) -> dict[str, Any]:
-        """What STEM.json says of the input: `order` is that of the pictures to be fed, with raw values."""
+        """What STEM.json says of the input: `order` is that of the pictures to be fed, with raw values.
+
+        `scale` and `mean` are what the weights have taken in, in the order of the net's own channels.
+        """
         about: dict[str, Any] = {"blob": self.blob}
         for key, values in (("scale", self.scale), ("mean", self.mean)):
             about[key] = values[0] if len(values) == 1 else list(values)

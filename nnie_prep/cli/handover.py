@@ -16,6 +16,7 @@ from nnie_prep.cli.job_report import figures_text
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
 from nnie_prep.nnie import check, read_limits
 from nnie_prep.normalization import folded_into
+from nnie_prep.passes.fold_input import fold_input
 from nnie_prep.passes.pipelines import ALL_PASSES
 from nnie_prep.shapes import known_shapes, net_input_shapes
 
@@ -72,12 +73,13 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 
 def _notes_lines(outcome: Outcome, changed: bool) -> list[str]:
     """The notes of each pass, under its name and what it says of itself."""
-    whys = {one.__name__: _why(one.__module__) for one in ALL_PASSES} | {"as asked": "On the command line."}
+    whys = {one.__name__: _why(one.__module__) for one in (*ALL_PASSES, fold_input)}
+    whys["as asked"] = "On the command line."
     lines = []
     for name, notes in outcome.notes.items():
         told = [note for note in notes if note.changed == changed]
         if told:
-            lines += [f"{name}: {whys.get(name, '')}", *(f"  {_note(note)}" for note in told)]
+            lines += [f"{name}: {whys[name]}", *(f"  {_note(note)}" for note in told)]
     return lines
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnie_prep.net import Layer
-
-Shape = tuple[int, ...]
+from nnie_prep.shapes import Shape
 
 
 def data_shape(layer: Layer, top: str, readers: Sequence[Layer]) -> tuple[Shape, str]:

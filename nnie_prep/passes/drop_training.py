@@ -18,8 +18,9 @@ from __future__ import annotations
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
-from nnie_prep.passes.data_shapes import Shape, data_shape
+from nnie_prep.passes.data_shapes import data_shape
 from nnie_prep.passes.training import TrainingParts, is_source, training_parts
+from nnie_prep.shapes import Shape
 from nnie_prep.training_layers import DATA, is_training_layer
 
 GONE = Fate((), "dropped: only training needs it")

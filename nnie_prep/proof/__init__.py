@@ -4,6 +4,7 @@ running.py   Engine, Options: what runs the nets, and how strictly
 feeds.py     what both are fed with
 surgery.py   prove_surgery: a Caffe net and what was made of it
 darknet.py   prove_conversion, prove_darknet: a Darknet network and what was made of it
+folded_input.py   what is another where the result is fed with raw pictures
 """
 
 from nnie_prep.proof.darknet import Judge, prove_conversion, prove_darknet

@@ -61,11 +61,7 @@ def prove_conversion(
     `folded` makes of them.
     """
     feeds = draw_feeds(b, options, 0.0, 255.0 if folded else 1.0)
-    ((_, pictures),) = feeds.items()
-    if len(pictures) != 1:
-        raise UserError(
-            f"holds {len(pictures)} pictures", str(options.input), "give one: Darknet is run on one"
-        )
+    pictures = _one_picture(feeds, options)
     fates = [blob_map.joined(layer.blobs) if layer.blobs else Fate((), layer.none) for layer in layers]
     fates = [
         Fate((), judge.left_out[layer.index]) if fate.blobs and layer.index in judge.left_out else fate
@@ -83,6 +79,16 @@ def prove_conversion(
     against = _compare_layers(layers, fates, original, b, feeds, picture, options, progress, forms)
     against.reasons.append(f"equal to {verdict.judge}: {worst_errors(verdict)}")
     return against
+
+
+def _one_picture(feeds: Mapping[str, Array], options: Options) -> Array:
+    """The value (1, C, H, W) of the one input, for Darknet is run on a single picture."""
+    (pictures,) = feeds.values()
+    if len(pictures) != 1:
+        raise UserError(
+            f"holds {len(pictures)} pictures", str(options.input), "give one: Darknet is run on one"
+        )
+    return pictures
 
 
 def _compare_layers(
@@ -148,15 +154,12 @@ def prove_darknet(
     The blobs are the sections' outputs, named "<index> <section>".
     """
     feeds = drawn({"data": (1, *a.input_shape)}, options, 0.0, 1.0)
-    if len(feeds["data"]) != 1:
-        raise UserError(
-            f"holds {len(feeds['data'])} pictures", str(options.input), "give one: Darknet is run on one"
-        )
+    picture = _one_picture(feeds, options)[0]
     names = [f"{section.index} {section.type}" for section in a.sections]
 
     def outputs(darknet: Reference, dtype: type, forced: Mapping[str, Array]) -> dict[str, Array]:
         values = darknet.iterate(
-            feeds["data"][0],
+            picture,
             dtype,
             {index: forced[name] for index, name in enumerate(names) if name in forced},
         )

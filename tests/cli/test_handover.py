@@ -309,3 +309,12 @@ def test_the_result_computes_what_the_source_computes_but_for_the_own_layer(fold
     new = forward(net, {"data": x}, forced={"conv1": own})
     (output,) = net.outputs()
     np.testing.assert_allclose(new[output], old["the_location_of_all_that_is_found"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_report_says_what_each_pass_is_for(folder: Path) -> None:
+    assert run("prepare", "net.cfg", "net.weights", "--fold-input", "darknet", "-o", "raw").code == 0
+    report = Path("raw.report.txt").read_text()
+    changed = report[report.index("\nChanged\n") : report.index("\nProof\n")]
+    heads = re.findall(r"^  (\w+): ?(.*)$", changed, re.M)
+    assert "fold_input" in dict(heads)
+    assert all(why.endswith(".") for _, why in heads), heads
