@@ -14,7 +14,7 @@ from nnie_prep.blob_map import Note
 from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.job_report import figures_text
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
-from nnie_prep.nnie import check, read_limits
+from nnie_prep.nnie import cfg_draft, check, read_limits
 from nnie_prep.normalization import folded_into
 from nnie_prep.passes.fold_input import fold_input
 from nnie_prep.passes.pipelines import ALL_PASSES
@@ -113,7 +113,7 @@ def _heads_lines(job: Job, outcome: Outcome) -> list[str]:
     cut = [f"{head['output']}: {head['type']}, of {', '.join(_blobs(head))}" for head in outcome.heads]
     if cut:
         return [*cut, f"{job.json.name} says how, under heads"]
-    if job.is_darknet:
+    if outcome.about.get("heads"):
         return [f"the heads are decoded from the outputs: {job.json.name} says how, under heads"]
     return []
 
@@ -135,7 +135,7 @@ def _next_lines(job: Job, outcome: Outcome) -> list[str]:
     lines = [
         f"[prototxt_file] {job.prototxt.name}",
         f"[caffemodel_file] {job.caffemodel.name}",
-        f"[compile_mode] {2 if getattr(job.options, 'high_precision', []) else 0}",
+        f"[compile_mode] {cfg_draft.compile_mode(outcome.after)}",
     ]
     folded = folded_into(outcome.after)
     if folded is not None:

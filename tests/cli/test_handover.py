@@ -140,6 +140,18 @@ def test_the_report_says_what_check_says_of_the_heads(folder: Path) -> None:
     assert all(text in report for text in said) and "1 warning\n" in report
 
 
+def test_a_pair_that_was_prepared_before_is_handed_over_alike(folder: Path) -> None:
+    """Its names ask for 16 bits and its STEM.json has heads, whoever wrote both."""
+    first = ("prepare", "net.cfg", "net.weights", "-o", "a", "--high-precision", "layer7-conv")
+    assert run(*first).code == 0
+    assert run("prepare", "a.prototxt", "a.caffemodel", "-o", "b").code == 0
+    assert "layer7-conv_hp" in Path("b.prototxt").read_text()
+    for name in ("a", "b"):
+        report = Path(f"{name}.report.txt").read_text()
+        assert "[compile_mode] 2\n" in report, name
+        assert f"{name}.json says how, under heads" in report, name
+
+
 def test_what_the_users_own_code_computes_is_not_counted_as_compared(folder: Path) -> None:
     proof = json.loads(run(*PREPARE, *OWN, "--json").out)["verification"]
     assert proof["accounted"]["conv1"] == "not proven: your own code on the CPU computes it"
