@@ -168,7 +168,7 @@ def _check_wanted(net: Net, blob_map: BlobMap) -> None:
 def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool) -> None:
     """What --fold-input asks for, or UserError why it cannot be."""
     from nnie_prep.normalization import asked, folded_into
-    from nnie_prep.passes.fold_input import fold_input
+    from nnie_prep.passes.fold_input import fold_input, input_readers, spoiled_by
 
     where = f"--fold-input {text}"
     if mark := folded_into(outcome.before):
@@ -182,14 +182,16 @@ def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool
         raise UserError("Darknet takes x / 255 and nothing else", where, "write darknet, or darknet,feed=bgr")
     place = blob_map[asked_for.blob].blobs if asked_for.blob in blob_map.names() else ()
     asked_for = replace(asked_for, blob=place[0] if place else asked_for.blob)
+    spoiled = spoiled_by(input_readers(outcome.after, asked_for.blob), asked_for)
     notes = fold_input(outcome.after, asked_for)
     if declined := [note.text for note in notes if not note.changed]:
         hint = "feed the net as before, and leave that out"
-        if any(asked_for.mean):
+        if spoiled and not asked_for.border:
             hint = "fold scale and order alone, and let the compiler subtract the mean; or add border=inexact"
         raise UserError(" | ".join(declined), where, hint)
     outcome.notes["fold_input"], outcome.folded = notes, asked_for
-    outcome.inexact += [f"{note.layer}: {note.text}" for note in notes if "inexact" in note.text]
+    names = {layer.name for layer in spoiled}
+    outcome.inexact += [f"{note.layer}: {note.text}" for note in notes if note.layer in names]
 
 
 def _prove(

@@ -146,6 +146,24 @@ def test_a_mean_before_padding(folder: Path) -> None:
     assert ",border=inexact data\n" in net
 
 
+def test_what_is_exact_is_not_called_inexact(folder: Path) -> None:
+    """border=inexact where no layer pads: there is no border, and the fold is exact."""
+    write_plain(folder)
+    out = fold(*PLAIN, "--fold-input", MEAN + ",border=inexact", "-o", "raw")
+    assert "\nEQUAL: " in out and "inexact, as asked" not in out
+
+
+def test_the_hint_is_about_what_declined_it(folder: Path) -> None:
+    write_plain(folder, "pad: 1")
+    padded = refuses(folder, *PLAIN, "--fold-input", MEAN)
+    assert "add border=inexact" in padded
+    write_plain(folder)
+    with Path("plain.prototxt").open("a") as file:
+        file.write('layer { name: "first" type: "ReLU" bottom: "data" top: "first" }\n')
+    other = refuses(folder, *PLAIN, "--fold-input", MEAN)
+    assert "first (ReLU) reads it" in other and "border" not in other
+
+
 def test_what_a_border_hides_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that are wrong inside are no matter of the border."""
     write_plain(folder, "pad: 1")
