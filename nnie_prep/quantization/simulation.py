@@ -7,8 +7,8 @@
     simulation.run(feeds, high_precision={"conv9"})
 
 What a layer reads is rounded, in one range for all its bottoms, and so are its weights; what it computes
-is not, until it is read. A layer in place works on what has not been written to memory yet, so what
-it reads is not rounded.
+is not, until it is read. What a layer overwrites in place has not been written to memory yet, and is not
+rounded; its other bottoms, of an Eltwise or a Scale that has two, are.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Simulation:
         """
 
         def record(layer: Layer, bottoms: list[Array]) -> list[Array]:
-            self._largest[layer] = max(self._largest.get(layer, 0.0), *map(_largest_of, bottoms), 0.0)
+            read = [bottom for bottom, is_read in zip(bottoms, _is_read(layer), strict=True) if is_read]
+            self._largest[layer] = max(self._largest.get(layer, 0.0), *map(_largest_of, read), 0.0)
             tops = forward_layer(layer, bottoms)
             if not all(np.isfinite(top).all() for top in tops):
                 raise UserError(
@@ -120,7 +121,7 @@ class Simulation:
             if tops:
                 reference = exact.pop(layer)
                 ends = snr(reference, tops[0]), cosine(reference, tops[0])
-                largest = 0.0 if _in_place(layer) else self._largest[layer]
+                largest = self._largest[layer]
                 found.append(LayerLoss(layer.name, layer.type, bits, largest, own[layer], *ends))
             return tops
 
@@ -132,9 +133,11 @@ class Simulation:
         return 16 if wants_16 else self._bits
 
     def _compute(self, layer: Layer, bottoms: list[Array], bits: Bits) -> list[Array]:
-        if not _in_place(layer):
-            largest = self._largest[layer]
-            bottoms = [round_to_code(bottom, largest, bits) for bottom in bottoms]
+        largest = self._largest[layer]
+        bottoms = [
+            round_to_code(bottom, largest, bits) if is_read else bottom
+            for bottom, is_read in zip(bottoms, _is_read(layer), strict=True)
+        ]
         return forward_layer(self._with_rounded_weights(layer, bits), bottoms)
 
     def _with_rounded_weights(self, layer: Layer, bits: Bits) -> Layer:
@@ -149,8 +152,9 @@ class Simulation:
         return self._rounded[layer, bits]
 
 
-def _in_place(layer: Layer) -> bool:
-    return layer.tops[:1] == layer.bottoms[:1]
+def _is_read(layer: Layer) -> list[bool]:
+    """For each bottom whether the layer finds it in memory."""
+    return [name not in layer.tops for name in layer.bottoms]
 
 
 def _largest_of(values: Array) -> float:

@@ -96,6 +96,33 @@ def test_a_rounded_run_is_caffe_on_rounded_numbers(net: Net, random: np.random.G
     assert snr(exact[1]["sum"], found["sum"]) < 45  # rounded at all
 
 
+@pytest.mark.parametrize(
+    ("type_", "text"),
+    [("Eltwise", "eltwise_param { operation: PROD }"), ("Scale", "scale_param { axis: 0 }")],
+)
+def test_a_second_bottom_of_a_layer_in_place_is_read(
+    type_: str, text: str, random: np.random.Generator
+) -> None:
+    """An attention in place: the map is at hand, what it is multiplied with comes from memory."""
+    net = net_of(
+        layer("ReLU", "map", "data", "map"),
+        layer("Sigmoid", "mask", "data", "mask"),
+        layer(type_, "times", "map mask", "map", text),
+        shape=(1, 6, 9, 7),
+    )
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+    simulation = Simulation(net)
+    simulation.calibrate(x)
+    (*_, loss) = simulation.losses(x)
+    found = simulation.run(x)
+    read = round_to_code(x["data"], largest(x["data"]))
+    exact, mask = (1 / (1 + np.exp(-value.astype(np.float64))) for value in (x["data"], read))
+    np.testing.assert_allclose(
+        found["map"], np.maximum(read, 0) * round_to_code(mask, largest(exact)), rtol=1e-6
+    )
+    assert loss.largest == pytest.approx(largest(exact), rel=1e-6)
+
+
 def test_losses_tell_a_layer_from_its_neighbours(net: Net, random: np.random.Generator) -> None:
     """An outlier among conv2's weights makes all others small, and conv2 alone loses by it."""
     weights = np.array(net.layers[2].blobs[0])
