@@ -40,6 +40,7 @@ class Add(Protocol):
 
 
 def relu(slope: float = 0.0) -> Step:
+    """max(x, 0) + slope * min(x, 0)"""
     return "ReLU", {"relu_param": {"negative_slope": slope}} if slope else {}
 
 

@@ -46,6 +46,7 @@ class Normalization:
 
     @property
     def swaps(self) -> bool:
+        """Whether the pictures that are fed have the channels in the opposite order of the net's."""
         return bool(self.order and self.feed and self.order != self.feed)
 
     def factors(self) -> Factors:

@@ -32,6 +32,7 @@ def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str,
 def drawn(
     wanted: Mapping[str, tuple[int, ...]], options: Options, low: float, high: float
 ) -> dict[str, Array]:
+    """A value for each input of these shapes: the user's, or seeded uniform noise from low to high."""
     if options.input is not None:
         return read_feeds(options.input, wanted)
     random = np.random.default_rng(options.seed)
