@@ -8,8 +8,9 @@ A file further up replaces the fields that it names, so one that knows better sa
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ Limits = Mapping[str, Limit]
 def read_limits(chip: str | None = None, path: Path | None = None) -> Limits:
     """The limits of a chip of CHIPS, or without one those that all chips share; `path` is laid over them.
 
-    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not.
+    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not, or stands
+    twice.
     """
     if chip is not None and chip not in CHIPS:
         raise UserError(f"chip {chip!r} is not known", hint=_near(chip, CHIPS))
@@ -103,7 +105,7 @@ def _limit(name: str, fields: Mapping[str, Any]) -> Limit:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     """The file's limits, each with fields that may be there and values that may be in them."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), object_pairs_hook=partial(_once, path))
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
     except (ValueError, RecursionError) as error:
@@ -121,6 +123,22 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
             if why := _why_wrong(field, value):
                 raise UserError(f"{field} is {json.dumps(value)}; {why}", where, "correct it")
     return document
+
+
+def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the file. JSON lets a key stand twice, and its readers take the last without a word."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            both = f"{_short(found[key])} and {_short(value)}"
+            raise UserError(f"{json.dumps(key)} is given twice: {both}", str(path), "leave one of them")
+        found[key] = value
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _why_wrong(field: str, value: Any) -> str:

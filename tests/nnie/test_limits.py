@@ -87,6 +87,14 @@ def test_a_users_file_replaces_what_it_names(tmp_path: Path) -> None:
         ({"map_extent": {"confidence": "D"}}, 'confidence is "D"; it must be one of A, B, C, G'),
         ({"map_extent": {"source": 7}}, "source is 7; it must be a text"),
         ({"map_extent": 4096}, "map_extent: found 4096, expected an object"),
+        (
+            '{"map_extent": {"at_most": 1, "at_least": 0, "at_most": 2}}',
+            '"at_most" is given twice: 1 and 2; leave one of them',
+        ),
+        (
+            '{"map_extent": {"at_most": 1}, "map_extent": {"at_least": 1}}',
+            '"map_extent" is given twice: {"at_most": 1} and {"at_least": 1}',
+        ),
         ([1], "is no object of limits"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
