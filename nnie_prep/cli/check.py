@@ -13,6 +13,7 @@ from typing import Any
 from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.findings import findings_json, findings_text
+from nnie_prep.cli.pipeline_file import pipeline_file
 from nnie_prep.cli.report import table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
@@ -21,7 +22,6 @@ from nnie_prep.net import Net
 from nnie_prep.nnie import CONFIDENCES, RULES, Finding, Limits, Rule
 from nnie_prep.nnie.cfg_rules import CFG_RULES
 from nnie_prep.nnie.sarif import sarif
-from nnie_prep.outputs import Outputs
 from nnie_prep.shapes import walk_shapes
 
 
@@ -38,11 +38,9 @@ def check(options: Namespace) -> int:
     if options.sarif is None:
         findings = _findings(options, limits)
     else:
-        with Outputs([options.sarif], [], read, force=_may_replace(options)) as out:
+        with pipeline_file(options.sarif, "--sarif", read, _may_replace(options)) as write:
             findings = _findings(options, limits)
-            with out.open(options.sarif) as file:
-                file.write(json.dumps(sarif(findings, RULES, options.prototxt), indent=2).encode() + b"\n")
-            out.commit()
+            write(json.dumps(sarif(findings, RULES, options.prototxt), indent=2).encode() + b"\n")
     counts = Counter(finding.severity for finding in findings)
     passed = not counts["error"] and not (options.strict and counts["warning"])
     if options.json:

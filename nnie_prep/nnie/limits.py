@@ -82,8 +82,8 @@ Limits = Mapping[str, Limit]
 def read_limits(chip: str | None = None, path: Path | None = None) -> Limits:
     """The limits of a chip of CHIPS, or without one those that all chips share; `path` is laid over them.
 
-    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not, or stands
-    twice.
+    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not, or
+    stands twice.
     """
     if chip is not None and chip not in CHIPS:
         raise UserError(f"chip {chip!r} is not known", hint=_near(chip, CHIPS))

@@ -29,6 +29,8 @@ def stat_of_input(path: Path) -> os.stat_result:
 
 def check_target(target: Path, read: Mapping[Path, os.stat_result]) -> os.stat_result | None:
     """What lies at a target's path, None if nothing does. UserError if it must not be replaced."""
+    if target.name.partition(".")[0] == "-":  # -o - as well: the files would be called -.prototxt
+        raise UserError("- is no file's name, and nothing but text is printed", str(target), ELSEWHERE)
     folder = target.parent
     try:
         if not stat.S_ISDIR(folder.stat().st_mode):

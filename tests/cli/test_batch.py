@@ -154,7 +154,8 @@ def test_junit_tells_a_no_from_an_error(five: Path) -> None:
                 assert found[model["name"]].message == model["error"]
     assert "blob" in found["small"].message and "weights file" in found["c"].message
     Path("report.xml").write_text("<testsuites name='of somebody else'/>")
-    assert "report.xml: exists and" in refuses(five, "batch", "models.yaml", "--junit", "report.xml")
+    said = refuses(five, "batch", "models.yaml", "--junit", "report.xml")
+    assert "report.xml: exists and" in said and said.endswith("--junit names another")
     assert "does not exist" in refuses(five, "batch", "models.yaml", "--junit", "no/report.xml")
 
 

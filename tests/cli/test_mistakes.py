@@ -310,6 +310,23 @@ def test_inputs_and_outputs_that_are_no_plain_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        (*CONVERT, "-o", "-"),
+        ("prepare", "net.cfg", "net.weights", "-o", "-"),
+        (*MERGE, "-o", "-"),
+        ("fold-darknet", "net.cfg", "net.weights", "-o", "-"),
+        ("edit", "small.prototxt", "small.caffemodel", "--drop", "drop", "-o", "-"),
+        ("mapper-cfg", "small.prototxt", "small.caffemodel", "--scale", "1", "-o", "-"),
+    ],
+)
+def test_a_file_is_not_called_dash(folder: Path, arguments: tuple[str, ...]) -> None:
+    """Elsewhere `-` means what is printed; here it would make files that few commands can name again."""
+    said = refuses(folder, *arguments)
+    assert "- is no file's name, and nothing but text is printed; name another place with -o" in said
+
+
+@pytest.mark.parametrize(
     "stem", ["a b", "ünï 模型", ".hidden", "x.y.z", "q'uo\"te", "$HOME", "a;b", "tab\t", "new\nline", "%s{}"]
 )
 def test_odd_names_of_files(folder: Path, stem: str) -> None:
