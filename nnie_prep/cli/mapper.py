@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,15 @@ from nnie_prep.nnie import Finding, cfg_draft
 from nnie_prep.nnie.cfg_rules import CFG_RULES, check_cfg
 from nnie_prep.nnie.cfg_subject import CfgSubject
 from nnie_prep.nnie.limits import Limits
-from nnie_prep.nnie.mapper_cfg import ImageGroup, MapperCfg, format_cfg, path_text, read_cfg, set_value
+from nnie_prep.nnie.mapper_cfg import (
+    ImageGroup,
+    MapperCfg,
+    differences,
+    format_cfg,
+    path_text,
+    read_cfg,
+    set_value,
+)
 from nnie_prep.nnie.preprocessing import Preprocessing, has_transform, known_preprocessing
 from nnie_prep.outputs import Outputs
 from nnie_prep.shapes import Shape, net_input_shapes
@@ -204,19 +212,41 @@ def _note(name: str, preprocessing: Preprocessing, group: ImageGroup, order: str
 
 def _write(options: Namespace, draft: _Draft) -> None:
     """All files or none. What is there already with the same content needs no --force."""
-    same = all(not path.exists() or _holds(path, data) for path, data in draft.files.items())
+    other = [path for path, data in draft.files.items() if path.is_file() and not _holds(path, data)]
+    if other and not options.force:
+        _refuse_ours(draft, other)
     with ExitStack() as stack:
         for folder in {path.parent for path in draft.files}:
             if not folder.exists() and folder.parent.is_dir():
                 folder.mkdir()
                 stack.callback(_remove_empty, folder)
         out = stack.enter_context(
-            Outputs(list(draft.files), [], list(dict.fromkeys(draft.read)), force=options.force or same)
+            Outputs(list(draft.files), [], list(dict.fromkeys(draft.read)), force=options.force or not other)
         )
         for path, data in draft.files.items():
             with out.open(path) as file:
                 file.write(data)
         out.commit()
+
+
+def _refuse_ours(draft: _Draft, other: Sequence[Path]) -> None:
+    """UserError where a .cfg is there, for it and for what belongs to it. All else is left to Outputs.
+
+    A .cfg has no room for a note of what made it, as a prototxt has: its form tells.
+    """
+    target = list(draft.files)[-1]
+    if not target.is_file():
+        return
+    there = read_cfg(target)
+    if _holds(target, format_cfg(there).encode("utf-8", "surrogateescape")):
+        what = "was written for other input or with other options, or edited since"
+    else:
+        what = "is not as nnie_prep writes it"
+    changes = differences(there, draft.cfg)
+    told = ", ".join([*changes[:2], *([f"{len(changes) - 2} more"] if changes[2:] else [])])
+    where = target if target in other else other[0]
+    message = f"exists and {what}" + (f" ({told})" if told else "")
+    raise UserError(message, str(where), "--force replaces it, -o names another")
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -126,6 +126,17 @@ def path_text(path: Path, cfg: Path, absolute: bool = False) -> str:
     return text if text.startswith("..") else f"./{text}"
 
 
+def differences(old: MapperCfg, new: MapperCfg) -> list[str]:
+    """What the keys of two files say, where that is not the same: "compile_mode 0, now 1"."""
+    found = [(name, getattr(old, name), getattr(new, name)) for name in KEYS]
+    if len(old.groups) != len(new.groups):
+        found.append(("image_list", f"{len(old.groups)} times", f"{len(new.groups)} times"))
+    for before, after in zip(old.groups, new.groups, strict=False):
+        found += [(name, getattr(before, name), getattr(after, name)) for name in GROUP_KEYS]
+    texts = [(name, _text(name, before), _text(name, after)) for name, before, after in found]
+    return [f"{name} {before}, now {after}" for name, before, after in texts if before != after]
+
+
 def _text(name: str, value: object) -> str:
     text = f"{value:.10g}" if isinstance(value, float) else str(value)
     if any(ord(character) < 32 for character in text):

@@ -111,7 +111,21 @@ def test_the_same_again_needs_no_force(job: Path) -> None:
     first = listing(job)
     made(*PAIR, "--images", "pictures", "--resize", "--count", "20")
     assert listing(job) == first
-    assert "exists and was not written by nnie_prep" in refuses(job, *PAIR, "--bits", "16")
+    assert refuses(job, *PAIR, "--bits", "16", "--stride", "32", "--log-level", "3") == (
+        "net_mapper.cfg: exists and was written for other input or with other options, or edited since "
+        "(compile_mode 0, now 1, log_level 0, now 3, 1 more); --force replaces it, -o names another"
+    )
+    said = refuses(job, *PAIR, "--images", "pictures", "--resize", "--count", "20", "--seed", "1")
+    assert "net_images.txt: exists and was written for other input or with other options" in said
+    copy = Path("net_images/01_00.bmp")
+    kept = copy.read_bytes()
+    copy.write_bytes(kept[:-3] + b"abc")
+    said = refuses(job, *PAIR, "--images", "pictures", "--resize", "--count", "20")
+    assert "01_00.bmp: exists and was written for other input or with other options" in said
+    copy.write_bytes(kept)
+    Path("net_mapper.cfg").write_text("# mine\n" + Path("net_mapper.cfg").read_text())
+    again = (*PAIR, "--images", "pictures", "--resize", "--count", "20")
+    assert "net_mapper.cfg: exists and is not as nnie_prep writes it; --force" in refuses(job, *again)
     made(*PAIR, "--images", "pictures", "--resize", "--count", "20", "--seed", "1", "--force")
     assert listing(job) != first
 
