@@ -16,6 +16,7 @@ from nnie_prep.names import meant
 from nnie_prep.net import Net
 from nnie_prep.nnie import cfg_draft
 from nnie_prep.nnie.calibration import (
+    check_beginning,
     find_pictures,
     read_mean_values,
     resized_copy,
@@ -156,6 +157,9 @@ def _choose(
             copy = copies / f"{number:0{digits}d}_{_plain(path.stem)}.bmp"
             found.files[copy] = resized_copy(path, shape)
         chosen = list(found.files)
+    else:
+        for path in chosen:
+            check_beginning(path)
     names = [path_text(path, target, options.absolute) for path in chosen]
     text = "".join(f"{name}\n" for name in names)
     found.files[found.image_list] = text.encode("utf-8", "surrogateescape")

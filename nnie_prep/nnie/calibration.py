@@ -15,6 +15,7 @@ given BGR planes whatever it is.) Pictures of the net's own size leave less to c
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -39,6 +40,12 @@ from nnie_prep.shapes import Shape
 
 # What Pillow is asked to read for us, of what the compiler reads.
 READABLE = (".bmp", ".dib", ".jpeg", ".jpg", ".jpe", ".png", ".webp", ".pbm", ".pgm", ".ppm")
+# How the files begin that the compiler reads. Like OpenCV it goes by that, and not by the suffix.
+_BEGINNINGS = re.compile(
+    rb"BM|\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|P[1-6]\s|II\*\0|MM\0\*|\x59\xa6\x6a\x95"
+    rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",  # the two of JPEG 2000
+    re.DOTALL,
+)
 _MODES = {1: "L", 3: "RGB"}
 _COEFFICIENT = 2048  # OpenCV's weights have 11 binary places
 
@@ -89,6 +96,19 @@ def sample(items: Sequence[Item], count: int, seed: int) -> list[Item]:
 
 
 # ---- pictures ------------------------------------------------------------------------------------
+
+
+def check_beginning(path: Path) -> None:
+    """UserError for a file that does not begin as a picture does; the rest of it is not looked at."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+    if not _BEGINNINGS.match(start):
+        what = f"begins with {start!r}" if start else "is empty"
+        hint = "take it out of the folder, or put the picture there that it was made of"
+        raise UserError(f"is no picture that the compiler reads: it {what}", str(path), hint)
 
 
 def pixels(path: Path, channels: int) -> Array:

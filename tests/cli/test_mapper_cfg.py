@@ -149,6 +149,8 @@ def test_copies_of_the_nets_size(job: Path) -> None:
 def test_nothing_is_left_where_it_fails(job: Path) -> None:
     Path("pictures/07.png").write_bytes(b"no picture")
     assert "07.png: is no picture" in refuses(job, *PAIR, "--images", "pictures", "--resize")
+    said = refuses(job, *PAIR, "--images", "pictures")
+    assert "pictures/07.png: is no picture that the compiler reads: it begins with b'no picture'" in said
     Path("net_images.txt").write_text("mine\n")
     Path("pictures/07.png").unlink()
     refuses(job, *PAIR, "--images", "pictures", "--resize")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nnie_prep.errors import UserError
 from nnie_prep.nnie.calibration import (
     cfg_feeds,
+    check_beginning,
     find_pictures,
     read_mean_image,
     resize,
@@ -20,6 +21,7 @@ from nnie_prep.nnie.calibration import (
     sample,
     tensor_lines,
 )
+from nnie_prep.nnie.limits import read_limits
 from nnie_prep.nnie.mapper_cfg import ImageGroup, MapperCfg, format_cfg
 from nnie_prep.nnie_caffe_pb2 import BlobProto
 
@@ -184,6 +186,40 @@ def test_another_seed_chooses_others() -> None:
     chosen = {tuple(sample(range(300), 30, seed)) for seed in range(20)}
     assert len(chosen) == 20
     assert sample(range(100), 5, 0) == [16, 35, 48, 65, 90], "the same from one release to the next"
+
+
+def test_every_kind_of_picture_begins_like_one(tmp_path: Path) -> None:
+    """As OpenCV writes them; it goes by the beginning too, so that a PNG may be called .jpg."""
+    colour = cv2.imread(str(PHOTO))[:72, :64]
+    kinds = {suffix.lower() for suffix in read_limits()["picture_suffixes"].one_of or ()}
+    assert {".jpg", ".jp2", ".sr", ".tif", ".pbm"} < kinds
+    for suffix in kinds:
+        data = cv2.imencode(suffix, colour[:, :, 0] if suffix in (".pbm", ".pgm") else colour)[1].tobytes()
+        picture = tmp_path / "any.jpg"
+        picture.write_bytes(data)
+        check_beginning(picture)
+        picture.write_bytes(data[1:])
+        with pytest.raises(UserError, match=r"any\.jpg: is no picture that the compiler reads"):
+            check_beginning(picture)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "it is empty; take it out of the folder"),
+        (b"no picture", "it begins with b'no picture'"),
+        (b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE html><'"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "it begins with b'RIFF"),
+        (b"P6-1.2", "it begins with b'P6-1.2'"),
+    ],
+)
+def test_what_is_no_picture(tmp_path: Path, data: bytes, says: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert not cv2.haveImageReader(str(path))
+    with pytest.raises(UserError) as caught:
+        check_beginning(path)
+    assert says in str(caught.value)
 
 
 def test_pictures_are_found_in_one_order(tmp_path: Path) -> None:
