@@ -16,7 +16,7 @@ from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.check import list_rules
 from nnie_prep.cli.findings import findings_json, findings_text
-from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration, check_names
+from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration, check_names, is_asked
 from nnie_prep.cli.report import few, size_text
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
@@ -282,6 +282,7 @@ def _subject(options: Namespace, limits: Limits) -> CfgSubject:
     if not prototxt.is_file():
         return CfgSubject(cfg, limits)
     net = read_prototxt(prototxt)
+    check_names(options, net.inputs())
     description = description_of(prototxt)
     wanted = {name: _wanted(options, net, name, prototxt, description, limits) for name in net.inputs()}
     found = _net_findings(options, limits, prototxt, caffemodel, description)
@@ -297,7 +298,7 @@ def _wanted(
     limits: Limits,
 ) -> Preprocessing | None:
     shape = net_input_shapes(net).get(name, ())
-    if options.mean is not None or options.scale is not None or options.order is not None:
+    if is_asked(options, name):
         return asked_preprocessing(options, net, name, shape, limits, prototxt)
     transform = options.transform or (prototxt if has_transform(prototxt) else None)
     return known_preprocessing(net, name, description, transform)

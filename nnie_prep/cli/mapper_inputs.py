@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from nnie_prep.nnie.calibration import (
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, path_text
 from nnie_prep.nnie.preprocessing import Preprocessing, has_transform, known_preprocessing
+from nnie_prep.normalization import folded_into
 from nnie_prep.proof import read_feeds
-from nnie_prep.shapes import Shape
+from nnie_prep.shapes import Shape, net_input_shapes
 
 
 def asked_preprocessing(
@@ -42,41 +43,64 @@ def asked_preprocessing(
     prototxt = prototxt or options.prototxt
     transform = options.transform or (prototxt if has_transform(prototxt) else None)
     known = known_preprocessing(net, name, description_of(prototxt), transform)
-    changes = _changes(options)
-    if not changes:
-        if known is None:
-            raise UserError(
-                f"nobody says how input {name} was normalised in training",
-                str(prototxt),
-                "give --transform train_val.prototxt, or --scale, --mean and --order (raw: --scale 1)",
-            )
-        return known
-    if known is not None and known.in_net and {"scale", "mean", "mean_file"} & changes.keys():
-        if known.who == "--fold-input":
+    changes = _changes(options, name)
+    if known is not None and known.who == "--fold-input" and {"scale", "mean"} & changes.keys():
+        named = [text for text in (*options.scale, *options.mean) if text.startswith(f"{name}=")]
+        if named or not _fed_otherwise(options, net, name, limits):
             raise UserError(
                 f"input {name} is normalised by the net itself ({known.who})",
                 "--scale and --mean",
                 "leave them out",
             )
+        changes = {key: value for key, value in changes.items() if key == "order"}
+    if not changes:
+        if known is None:
+            only = f"{name}=" if len(net.inputs()) > 1 else ""
+            raise UserError(
+                f"nobody says how input {name} was normalised in training",
+                str(prototxt),
+                f"give --transform train_val.prototxt, or --scale, --mean and --order (raw: --scale {only}1)",
+            )
+        return known
+    if known is not None and known.in_net and {"scale", "mean"} & changes.keys():
         known = None
     return replace(known or Preprocessing(), **changes, who="as asked", in_net=bool(known and known.in_net))
 
 
-def _changes(options: Namespace) -> dict[str, Any]:
-    """What --scale, --mean and --order say."""
+def is_asked(options: Namespace, name: str) -> bool:
+    """Whether the user says how an input is normalised."""
+    return bool(_changes(options, name))
+
+
+def _fed_otherwise(options: Namespace, net: Net, name: str, limits: Limits) -> bool:
+    """Whether pictures go into another input too, which the net does not normalise as asked."""
+    folded = folded_into(net)
+    shapes = net_input_shapes(net)
+    return any(
+        cfg_draft.takes_pictures(shape, limits) and not _given(options.tensors, other, "--tensors")
+        for other, shape in shapes.items()
+        if other not in (name, folded.blob if folded else "")
+    )
+
+
+def _changes(options: Namespace, name: str) -> dict[str, Any]:
+    """What --scale, --mean and --order say of an input."""
     found: dict[str, Any] = {}
-    if options.scale is not None:
-        if not isfinite(options.scale) or options.scale == 0:
-            raise UserError("is no factor", f"--scale {options.scale:g}", "write 0.017, say")
-        found["scale"] = options.scale
+    if scale := _given(options.scale, name, "--scale"):
+        try:
+            found["scale"] = float(scale)
+        except ValueError:
+            found["scale"] = nan
+        if not isfinite(found["scale"]) or found["scale"] == 0:
+            raise UserError("is no factor", f"--scale {scale}", "write 0.017, say")
     if options.order is not None:
         found["order"] = options.order.upper()
-    if options.mean is not None:
-        path = Path(options.mean)
+    if mean := _given(options.mean, name, "--mean"):
+        path = Path(mean)
         is_image = path.suffix == ".binaryproto"
         if is_image and not path.is_file():
             raise UserError("does not exist", str(path), "check the path")
-        found["mean"] = () if is_image else _mean_values(options.mean)
+        found["mean"] = () if is_image else _mean_values(mean)
         found["mean_file"] = path if is_image else None
     return found
 
@@ -183,8 +207,8 @@ def _tensors(path: Path, image_list: Path, stem: str, name: str, shapes: Mapping
 
 
 def check_names(options: Namespace, inputs: Sequence[str]) -> None:
-    """UserError for INPUT=PATH that names none of the net's inputs."""
-    for option in ("images", "tensors"):
+    """UserError for INPUT=VALUE that names none of the net's inputs."""
+    for option in ("images", "tensors", "mean", "scale"):
         for text in getattr(options, option):
             key, sign, _ = text.partition("=")
             if sign and key not in inputs:
@@ -193,14 +217,12 @@ def check_names(options: Namespace, inputs: Sequence[str]) -> None:
 
 
 def _given(texts: Sequence[str], name: str, option: str) -> str:
-    """What INPUT=PATH, or PATH alone, says for an input; "" where nothing is said."""
-    found = []
-    for text in texts:
-        key, sign, path = text.partition("=")
-        if not sign:
-            found.append(text)
-        elif key == name:
-            found.append(path)
+    """What INPUT=VALUE says for an input, or VALUE alone for all that are not named, or ""."""
+    pairs = [text.partition("=") for text in texts]
+    own = [value for key, sign, value in pairs if sign and key == name]
+    found = own or [key for key, sign, _ in pairs if not sign]
     if len(found) > 1:
-        raise UserError(f"{option} is given {len(found)} times for input {name}", hint="write INPUT=PATH")
+        raise UserError(f"{option} is given {len(found)} times for input {name}", hint="write INPUT=VALUE")
+    if found and not found[0]:
+        raise UserError(f"says nothing for input {name}", option, "write INPUT=VALUE, or leave it out")
     return found[0] if found else ""

@@ -175,9 +175,20 @@ def _add_normalization(parser: Parser) -> None:
         help="take mean and scale from the transform_param in here, a train_val.prototxt (default: PROTOTXT)",
     )
     parser.add_argument(
-        "--mean", metavar="MEAN", help="104,117,123 in the net's order, a file of them, or a .binaryproto"
+        "--mean",
+        action="append",
+        default=[],
+        metavar="[INPUT=]MEAN",
+        help="104,117,123 in the net's order, a file of them, or a .binaryproto; without INPUT for all "
+        "that the net does not normalise itself",
     )
-    parser.add_argument("--scale", type=float, help="what values are multiplied by, after the mean is off")
+    parser.add_argument(
+        "--scale",
+        action="append",
+        default=[],
+        metavar="[INPUT=]SCALE",
+        help="what values are multiplied by, after the mean is off; likewise",
+    )
     parser.add_argument(
         "--order",
         choices=("rgb", "bgr"),

@@ -261,6 +261,81 @@ def test_two_inputs(job: Path) -> None:
     assert run("mapper-cfg", "--check", "two_mapper.cfg", "--scale", "1", "--mean", "1,2,3").code == 0
 
 
+PICTURES = """input: "left"
+input: "right"
+input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+layer { name: "a" type: "Convolution" bottom: "left" top: "a"
+        convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "b" type: "Convolution" bottom: "right" top: "b"
+        convolution_param { num_output: 2 kernel_size: 3 } }
+layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" }
+"""
+
+
+@pytest.fixture
+def siamese(job: Path) -> tuple[str, str, str]:
+    """The command for a net of two pictures, of which the left one is folded: scale 0.5, order BGR."""
+    random = np.random.default_rng(0)
+    net = NetParameter()
+    for name in "ab":
+        weights = random.normal(0, 0.3, (2, 3, 3, 3))
+        blobs = [
+            BlobProto(shape={"dim": one.shape}, data=one.ravel()) for one in (weights, random.normal(0, 1, 2))
+        ]
+        net.layer.append(LayerParameter(name=name, blobs=blobs))
+    Path("both.prototxt").write_text(PICTURES)
+    Path("both.caffemodel").write_bytes(net.SerializeToString())
+    made("merge-bn", "both.prototxt", "both.caffemodel", "--fold-input", "scale=0.5,order=bgr,input=left",
+         "-o", "one", "-q")  # fmt: skip
+    return ("mapper-cfg", "one.prototxt", "one.caffemodel")
+
+
+@pytest.mark.parametrize(
+    ("options", "norm_type", "scale", "mean"),
+    [
+        (("--scale", "right=0.25"), 3, 0.25, None),
+        (("--scale", "0.25"), 3, 0.25, None),
+        (("--scale", "0.25", "--mean", "right=7,8,9"), 5, 0.25, [7, 8, 9]),
+        (("--scale", "0.25", "--scale", "right=0.125"), 3, 0.125, None),
+        (("--mean", "right=7", "--mean", "8"), 2, 1, [7, 7, 7]),
+    ],
+)
+def test_the_input_that_is_not_folded(
+    job: Path,
+    siamese: tuple[str, ...],
+    options: tuple[str, ...],
+    norm_type: int,
+    scale: float,
+    mean: list[float] | None,
+) -> None:
+    out = made(*siamese, "--images", "pictures", *options)
+    assert "left: BGR (norm_type 0; --fold-input)" in out
+    left, right = read_cfg(Path("one_mapper.cfg")).groups
+    assert (left.norm_type, left.scale) == (0, 1)
+    assert (right.norm_type, right.scale) == (norm_type, pytest.approx(scale))
+    values = np.loadtxt("one_right_mean.txt").tolist() if mean else None
+    assert values == mean
+    check = ("mapper-cfg", "--check", "one_mapper.cfg", "--chip", "hi3516dv300")
+    assert run(*check, *options).code == 0
+    assert "nobody says how input right is to be normalised" in run(*check).out
+
+
+def test_nothing_is_asked_twice_of_a_folded_input(job: Path, siamese: tuple[str, ...]) -> None:
+    for options, says in (
+        ((), "input right was normalised in training; give --transform train_val.prototxt, or --scale, "
+             "--mean and --order (raw: --scale right=1)"),
+        (("--scale", "left=0.5"), "input left is normalised by the net itself (--fold-input); leave"),
+        (("--scale", "rihgt=0.5"), "--scale rihgt=0.5: the net has no input 'rihgt'; did you mean right"),
+        (("--mean", "rihgt=0.5"), "--mean rihgt=0.5: the net has no input 'rihgt'"),
+        (("--scale", "1", "--scale", "2"), "--scale is given 2 times for input left; write INPUT=VALUE"),
+        (("--scale", "right="), "--scale: says nothing for input right"),
+        (("--scale", "right=x"), "--scale x: is no factor"),
+        (("--scale", "1", "--tensors", "right=x.npy"), "input left is normalised by the net itself"),
+    ):  # fmt: skip
+        assert says in refuses(job, *siamese, *options)
+
+
 def test_check_finds_what_users_hit(job: Path) -> None:
     made(*PAIR, "--images", "pictures")
     text = Path("net_mapper.cfg").read_text()
@@ -296,7 +371,7 @@ def test_check_finds_what_users_hit(job: Path) -> None:
         (("net.prototxt", "net.caffemodel", "--tensors", "x=x.npy"), "no input 'x'; choose from data"),
         (("net.prototxt", "net.caffemodel", "--scale", "0"), "--scale 0: is no factor; write 0.017, say"),
         (("net.prototxt", "net.caffemodel", "--scale", "nan"), "--scale nan: is no factor"),
-        (("net.prototxt", "net.caffemodel", "--scale", "1e999"), "--scale inf: is no factor"),
+        (("net.prototxt", "net.caffemodel", "--scale", "1e999"), "--scale 1e999: is no factor"),
         (("net.prototxt", "net.caffemodel", "--mean", "x.binaryproto"), "x.binaryproto: does not exist"),
         (("net.prototxt", "net.caffemodel", "--mean", "1,2"), "input data: 2 values for 3 channels"),
         (("net.prototxt", "net.caffemodel", "--set", "x"), "--set x: is no KEY=VALUE"),
