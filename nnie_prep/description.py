@@ -3,6 +3,7 @@
     {"made_by": {command, inputs, options, passes, outputs},
      "layers": [{index, section, line, blob} | {.., blobs: [..]} | {.., none: reason}],      Darknet
      "heads": [{index, section, line, type, blob, anchors, mask, classes, stride, ..}],      Darknet
+     "input": {blob, scale, mean, mean_file, order, range, ..},      of one input; "inputs": [..] of several
      "blobs": {name: {blob} | {blobs} | {none}},                                             Caffe
      "heads": [{layer, line, type, output, ..}],                     Caffe, see passes/head_descriptions.py
      "input": {blob, scale, order, ..}}                Darknet, and where --fold-input took something in
@@ -13,7 +14,7 @@ A command that changes a pair which has such a file beside it writes one that is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,21 @@ def description_of(prototxt: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) and "made_by" in document else {}
+
+
+def described_inputs(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a description says of the net's inputs: `input`, or where there are several entries `inputs`."""
+    entries = document.get("inputs", [document.get("input")])
+    return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+
+
+def describe_inputs(document: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+    """Writes the entries about the inputs into a description, in the place of those that it has."""
+    document.pop("input", None), document.pop("inputs", None)
+    if entries:
+        document["inputs" if len(entries) > 1 else "input"] = (
+            list(entries) if len(entries) > 1 else entries[0]
+        )
 
 
 def as_text(document: dict[str, Any]) -> str:

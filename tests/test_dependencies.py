@@ -18,7 +18,7 @@ LEVELS = (
     {"net", "outputs"},
     {
         *("blob_map", "caffe_io", "composites", "description", "kernels", "memory", "names", "normalization"),
-        *("own_code", "params", "shapes", "stored", "training_layers", "weights"),
+        *("own_code", "params", "shapes", "stored", "training_layers", "transforms", "weights"),
     },
     {"passes", "darknet", "detection", "diff", "edit", "engines", "show"},
     {"verify"},

@@ -14,7 +14,9 @@ from nnie_prep.blob_map import Note
 from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.job_report import figures_text
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
-from nnie_prep.nnie import cfg_draft, check, read_limits
+from nnie_prep.nnie import check, read_limits
+from nnie_prep.nnie.cfg_draft import compile_mode, norm_type
+from nnie_prep.nnie.preprocessing import described_preprocessing
 from nnie_prep.normalization import folded_into
 from nnie_prep.passes.fold_input import fold_input
 from nnie_prep.passes.pipelines import ALL_PASSES
@@ -135,7 +137,7 @@ def _next_lines(job: Job, outcome: Outcome) -> list[str]:
     lines = [
         f"[prototxt_file] {job.prototxt.name}",
         f"[caffemodel_file] {job.caffemodel.name}",
-        f"[compile_mode] {cfg_draft.compile_mode(outcome.after)}",
+        f"[compile_mode] {compile_mode(outcome.after)}",
     ]
     folded = folded_into(outcome.after)
     if folded is not None:
@@ -151,7 +153,30 @@ def _next_lines(job: Job, outcome: Outcome) -> list[str]:
     elif job.is_darknet:
         lines += ["[norm_type] 3", "[data_scale] 0.0039215686", "[RGB_order] RGB"]
     else:
-        lines.append("norm_type, data_scale, mean_file and RGB_order as the net was trained")
+        lines += _trained_lines(job, outcome)
     inputs = count_text(len(outcome.after.inputs()), "input")
     lines.append(f"[image_list] one for each of {inputs}, 20 to 50 typical images")
+    return lines
+
+
+def _trained_lines(job: Job, outcome: Outcome) -> list[str]:
+    """The same for a Caffe net, of whose pictures the layer tells that fed them in training."""
+    said = [entry for entry in outcome.inputs if entry.get("scale") and "trained_with" in entry]
+    untold = [name for name in outcome.after.inputs() if name not in [entry["blob"] for entry in said]]
+    lines = []
+    for entry in said:
+        only = "" if len(outcome.after.inputs()) == 1 else f", of {entry['blob']}"
+        found = described_preprocessing(entry, job.inputs[0])
+        lines.append(f"[norm_type] {norm_type(found, 1, (1, max(len(found.mean), 1)), entry['blob'])}{only}")
+        lines += [f"[data_scale] {found.scale:.10g}{only}"] if found.scale != 1 else []
+        lines += [f"[mean_file] {entry['mean_file']}{only}"] if found.mean_file else []
+        if any(found.mean):
+            values = ", ".join(f"{value:g}" for value in found.mean)
+            lines.append(f"[mean_file] one that holds {values}, one a line{only}")
+        lines.append(f"[RGB_order] {found.order}")
+        how = entry["trained_with"]
+        lines.append(f"as layer {how['layer']} fed it in training: {how['transform_param']}")
+    if untold:
+        only = f" of {', '.join(untold)}" if said else ""
+        lines.append(f"norm_type, data_scale, mean_file and RGB_order{only} as the net was trained")
     return lines

@@ -18,7 +18,7 @@ from nnie_prep.cli.placing import folder_of
 from nnie_prep.cli.report import Progress
 from nnie_prep.cli.requests import as_typed, check_own, own_layers, own_names, suffixes
 from nnie_prep.cli.weights import reader_of, save_with_caffe
-from nnie_prep.description import as_text, describe_surgery, made_by
+from nnie_prep.description import as_text, describe_inputs, describe_surgery, described_inputs, made_by
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.outputs import Outputs
@@ -75,6 +75,7 @@ class Outcome:
     inexact: list[str] = field(default_factory=list)  # the Darknet layers that are, as asked
     notes: dict[str, list[Note]] = field(default_factory=dict)
     folded: Normalization | None = None  # into the readers of the input
+    inputs: list[dict[str, Any]] = field(default_factory=list)  # how they are fed, as far as anybody says
     heads: list[dict[str, Any]] = field(default_factory=list)  # what was cut off, for the CPU
     about: dict[str, Any] = field(default_factory=dict)  # STEM.json, but for who made it
     verdict: Verdict | None = None
@@ -127,14 +128,7 @@ def change(job: Job) -> int:
         _check_wanted(outcome.after, blob_map)
         if getattr(options, "fold_input", None) is not None:
             _fold_input(options.fold_input, outcome, blob_map, job.is_darknet)
-        if conversion is None:
-            outcome.about = describe_surgery(job.inputs[0], blob_map)
-        else:
-            from nnie_prep.darknet.description import describe
-
-            outcome.about = describe(conversion, blob_map)
-        if outcome.folded is not None:
-            outcome.about["input"] = outcome.about.get("input", {}) | outcome.folded.description()
+        outcome.about = _describe(job, outcome, conversion, blob_map)
         _write(job, out, outcome, progress)
         if not options.no_verify:
             written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
@@ -146,6 +140,24 @@ def change(job: Job) -> int:
             out.commit()
     report(job, outcome, passed)
     return 0 if passed else 1
+
+
+def _describe(job: Job, outcome: Outcome, conversion: Conversion | None, blob_map: BlobMap) -> dict[str, Any]:
+    """STEM.json, but for what made it."""
+    from nnie_prep.cli.job_inputs import folded_in, trained_with
+
+    if conversion is None:
+        about = describe_surgery(job.inputs[0], blob_map)
+        outcome.inputs = trained_with(about, job.inputs[0], outcome.after, blob_map)
+    else:
+        from nnie_prep.darknet.description import describe
+
+        about = describe(conversion, blob_map)
+        outcome.inputs = described_inputs(about)
+    if outcome.folded is not None:
+        outcome.inputs = folded_in(outcome.inputs, outcome.folded)
+    describe_inputs(about, outcome.inputs)
+    return about
 
 
 def _check_names(skip: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ from nnie_prep.nnie.mapper_cfg import (
     read_cfg,
     set_value,
 )
-from nnie_prep.nnie.preprocessing import Preprocessing, has_transform, known_preprocessing
+from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing
 from nnie_prep.outputs import Outputs
 from nnie_prep.shapes import Shape, net_input_shapes
 
@@ -185,6 +185,12 @@ def _group(
     mean_file = "null"
     if kind in (1, 4):
         assert preprocessing.mean_file is not None
+        if not preprocessing.mean_file.is_file():
+            raise UserError(
+                f"does not exist, and is the mean of input {name} ({preprocessing.who})",
+                str(preprocessing.mean_file),
+                "give it with --mean FILE.binaryproto",
+            )
         mean_file = path_text(preprocessing.mean_file, target, options.absolute)
         draft.read.append(preprocessing.mean_file)
     elif kind in (2, 5):
@@ -300,8 +306,7 @@ def _wanted(
     shape = net_input_shapes(net).get(name, ())
     if is_asked(options, name):
         return asked_preprocessing(options, net, name, shape, limits, prototxt)
-    transform = options.transform or (prototxt if has_transform(prototxt) else None)
-    return known_preprocessing(net, name, description, transform)
+    return known_preprocessing(net, name, prototxt, description, options.transform)
 
 
 def _net_findings(

@@ -25,7 +25,7 @@ from nnie_prep.nnie.calibration import (
 )
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, path_text
-from nnie_prep.nnie.preprocessing import Preprocessing, has_transform, known_preprocessing
+from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing
 from nnie_prep.normalization import folded_into
 from nnie_prep.proof import read_feeds
 from nnie_prep.shapes import Shape, net_input_shapes
@@ -41,8 +41,7 @@ def asked_preprocessing(
     if not cfg_draft.takes_pictures(shape, limits) or _given(options.tensors, name, "--tensors"):
         return None
     prototxt = prototxt or options.prototxt
-    transform = options.transform or (prototxt if has_transform(prototxt) else None)
-    known = known_preprocessing(net, name, description_of(prototxt), transform)
+    known = known_preprocessing(net, name, prototxt, description_of(prototxt), options.transform)
     changes = _changes(options, name)
     if known is not None and known.who == "--fold-input" and {"scale", "mean"} & changes.keys():
         named = [text for text in (*options.scale, *options.mean) if text.startswith(f"{name}=")]

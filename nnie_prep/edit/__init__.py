@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nnie_prep.blob_map import BlobMap, Note
-from nnie_prep.description import describe_surgery
+from nnie_prep.description import describe_surgery, described_inputs
 from nnie_prep.edit import custom as own_layers
 from nnie_prep.edit import cuts, fields, inputs, layers, suffixes
 from nnie_prep.edit.inputs import shapes_text
@@ -149,11 +149,14 @@ def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:
     """STEM.json of an edited net: as after any surgery, with the input and heads that it has now."""
     document = describe_surgery(prototxt, blob_map)
     shapes = known_shapes(net)
-    if isinstance(about := document.get("input"), dict):
+    for about in described_inputs(document):
         if about.get("blob") in net.inputs():
-            about["shape"] = list(shapes.get(about["blob"], ())) or about.get("shape")
+            if "shape" in about:
+                about["shape"] = list(shapes.get(about["blob"], ())) or about["shape"]
         elif "none" in about or "blob" in about:
-            document["input"] = {"none": about.get("none", "")}
+            why = about.get("none", "")
+            about.clear()
+            about["none"] = why
     for head in document.get("heads", []):
         if head.get("blob") in shapes and "shape" in head:
             head["shape"] = list(shapes[head["blob"]][1:])

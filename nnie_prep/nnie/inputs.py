@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from nnie_prep.description import described_inputs
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
-from nnie_prep.nnie.preprocessing import described_input, normalising_layer
+from nnie_prep.nnie.preprocessing import believable, normalising_layer
 from nnie_prep.nnie.subject import Subject, blocks
 from nnie_prep.shapes import Shape
 
@@ -82,18 +83,23 @@ def input_values(subject: Subject) -> Iterator[Found]:
     Instead: set RGB_order and data_scale in the .cfg as the finding says, with norm_type 3, and scale
     nowhere else.
     """
-    described = described_input(subject.description)
-    if not described.get("scale") or not described.get("order"):
-        return
-    if described.get("folded"):  # then it wants them raw, which needs no saying
-        return
-    order, scale = described["order"], described["scale"]
-    message = f"the net is fed with {order}, multiplied by {scale:.10f}"
-    hint = f"set RGB_order {order}, norm_type 3 and data_scale {scale:.10f} in the compiler's .cfg"
-    yield Found(
-        None, message, {"RGB_order": order, "data_scale": scale}, "what it was trained with", hint,
-        line=_line(subject),
-    )  # fmt: skip
+    for described in map(believable, described_inputs(subject.description)):
+        if not described.get("scale") or not described.get("order"):
+            continue
+        if described.get("folded"):  # then it wants them raw, which needs no saying
+            continue
+        order, scale = described["order"], described["scale"]
+        mean = described.get("mean_file") or ",".join(f"{one:g}" for one in described.get("mean", ()))
+        name = f"input {described.get('blob')}" if "inputs" in subject.description else "the net"
+        less = f", less the mean {mean}" if mean else ""
+        message = f"{name} is fed with {order}{less}, multiplied by {scale:.10f}"
+        kinds = ("0", "3") if not mean else ("1 or 2", "4 or 5")
+        kind = kinds[scale != 1]
+        hint = f"set RGB_order {order}, norm_type {kind} and data_scale {scale:.10f} in the compiler's .cfg"
+        yield Found(
+            None, message, {"RGB_order": order, "data_scale": scale}, "what it was trained with", hint,
+            line=_line(subject),
+        )  # fmt: skip
 
 
 def input_normalised(subject: Subject) -> Iterator[Found]:

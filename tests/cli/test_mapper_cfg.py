@@ -461,3 +461,96 @@ def test_prepare_takes_the_scale_from_its_source(job: Path) -> None:
     assert "nobody says how" in done.err
     assert "the pair is written, its .cfg is not; see nnie-prep mapper-cfg" in done.err
     assert Path("b.prototxt").is_file() and not Path("b_mapper.cfg").exists()
+
+
+TOLD = "transform_param { scale: 0.00390625 crop_size: 13 }"
+MORE = (
+    "transform_param { scale: 0.0078125 mirror: true crop_size: 13 "
+    "mean_value: 104 mean_value: 117.5 mean_value: 123 }"
+)
+OTHER = """layer { name: "d" type: "Data" top: "data" transform_param { scale: 0.5 } }
+layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+"""
+
+
+@pytest.fixture
+def trained(job: Path) -> Path:
+    """small.prototxt, whose layer for training subtracts a mean and mirrors."""
+    text = Path("small.prototxt").read_text()
+    assert TOLD in text
+    Path("small.prototxt").write_text(text.replace(TOLD, MORE))
+    return job
+
+
+@pytest.mark.parametrize("command", ["prepare", "merge-bn", "strip"])
+def test_what_the_data_layer_did_is_not_lost(trained: Path, command: str) -> None:
+    """The pair is taken elsewhere, without its source."""
+    Path("out").mkdir()
+    made(command, "small.prototxt", "small.caffemodel", "-o", "out/n", "-q")
+    assert json.loads(Path("out/n.json").read_text())["input"] == {
+        "blob": "data",
+        "scale": 0.0078125,
+        "mean": [104, 117.5, 123],
+        "order": "BGR",
+        "trained_with": {
+            "layer": "pictures",
+            "transform_param": "scale: 0.0078125 mirror: true crop_size: 13 "
+            "mean_value: 104.0 mean_value: 117.5 mean_value: 123.0",
+        },
+    }
+    Path("small.prototxt").unlink()
+    out = made("mapper-cfg", "out/n.prototxt", "out/n.caffemodel", "--images", "pictures", "--resize")
+    assert "data: BGR, minus 104/117.5/123, times 0.0078125 (norm_type 5; its STEM.json)" in out
+    assert Path("out/n_mean.txt").read_text() == "104.0\n117.5\n123.0\n"
+    if command == "prepare":
+        report = Path("out/n.report.txt").read_text()
+        for line in ("[norm_type] 5", "[data_scale] 0.0078125", "[RGB_order] BGR",
+                     "[mean_file] one that holds 104, 117.5, 123, one a line"):  # fmt: skip
+            assert f"  {line}\n" in report
+        assert "as layer pictures fed it in training: scale: 0.0078125 mirror: true crop_size: 13" in report
+    found = run("check", "out/n.prototxt", "out/n.caffemodel", "-v").out
+    assert "the net is fed with BGR, less the mean 104,117.5,123, multiplied by 0.0078125000" in found
+    assert "norm_type 4 or 5" in found
+    made("merge-bn", "out/n.prototxt", "out/n.caffemodel", "-o", "again", "-q")
+    assert json.loads(Path("again.json").read_text())["input"]["mean"] == [104, 117.5, 123], "handed on"
+    Path("other.prototxt").write_text(OTHER)
+    made("mapper-cfg", "again.prototxt", "again.caffemodel", "--transform", "other.prototxt", "-q")
+    assert read_cfg(Path("again_mapper.cfg")).groups[0].scale == 0.5, "who is named is believed"
+
+
+def test_a_mean_file_that_stayed_behind(trained: Path) -> None:
+    text = Path("small.prototxt").read_text()
+    Path("small.prototxt").write_text(text.replace(MORE, 'transform_param { mean_file: "m.binaryproto" }'))
+    blob = BlobProto(num=1, channels=3, height=11, width=13, data=[100.0] * 429)
+    made("prepare", "small.prototxt", "small.caffemodel", "-o", "out/", "-q")
+    pair = ("mapper-cfg", "out/small_nnie.prototxt", "out/small_nnie.caffemodel")
+    assert "[mean_file] m.binaryproto" in Path("out/small_nnie.report.txt").read_text()
+    said = refuses(trained, *pair)
+    assert said == (
+        "out/m.binaryproto: does not exist, and is the mean of input data (its STEM.json); "
+        "give it with --mean FILE.binaryproto"
+    )
+    Path("mine.binaryproto").write_bytes(blob.SerializeToString())
+    made(*pair, "--mean", "mine.binaryproto")
+    assert read_cfg(Path("out/small_nnie_mapper.cfg")).groups[0].mean_file == "../mine.binaryproto"
+    Path("out/m.binaryproto").write_bytes(blob.SerializeToString())
+    made(*pair, "--force")
+    assert read_cfg(Path("out/small_nnie_mapper.cfg")).groups[0].mean_file == "./m.binaryproto"
+
+
+def test_two_data_layers_and_one_folded_input(job: Path, siamese: tuple[str, ...]) -> None:
+    """Each input keeps what its own layer did, and what is folded is said in its place."""
+    layers = "".join(
+        f'layer {{ name: "{name}" type: "Data" top: "{name}" include {{ phase: TRAIN }} '
+        f"transform_param {{ scale: {scale} }} }}\n"
+        for name, scale in (("left", 0.5), ("right", 0.25))
+    )
+    Path("both.prototxt").write_text(PICTURES + layers)
+    made("merge-bn", "both.prototxt", "both.caffemodel", "-o", "plain", "-q")
+    entries = json.loads(Path("plain.json").read_text())["inputs"]
+    assert [(one["blob"], one["scale"]) for one in entries] == [("left", 0.5), ("right", 0.25)]
+    made("merge-bn", "both.prototxt", "both.caffemodel", "-o", "one", "-q",
+         "--fold-input", "scale=0.5,order=bgr,input=left", "--force")  # fmt: skip
+    out = made(*siamese)
+    assert "left: BGR (norm_type 0; --fold-input)" in out
+    assert "right: BGR, times 0.25 (norm_type 3; its STEM.json)" in out
