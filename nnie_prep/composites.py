@@ -72,6 +72,11 @@ def weighted_sum(add: Add, suffix: str, blobs: Sequence[str], coefficients: Sequ
 # ---- activations -------------------------------------------------------------------------------
 
 
+def cost_of(training: str) -> str:
+    """What an activation of several layers costs on NNIE; `training` names a cheaper one."""
+    return f"costs time and 8 bit precision, which training again with {training} would save"
+
+
 def swish(add: Add, blob: str, beta: float = 1.0) -> str:
     """x * sigmoid(beta * x)"""
     if beta == 1.0:

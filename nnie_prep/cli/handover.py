@@ -40,6 +40,7 @@ def hand_over(job: Job, outcome: Outcome, sizes: Sequence[tuple[str, int]]) -> l
         ("The net", _net_lines(outcome)),
         ("Changed", _notes_lines(outcome, True)),
         ("Left as it was, and why", _notes_lines(outcome, False)),
+        ("What it costs", outcome.costs),
         ("Warnings", [*outcome.warnings, *outcome.inexact]),
         ("What check says of it", _check_lines(job, outcome)),
         ("Proof", proof.split("\n")),

@@ -73,6 +73,7 @@ class Outcome:
     warnings: list[str]
     floats: int = 0  # of a Darknet weights file, which is used to the last
     inexact: list[str] = field(default_factory=list)  # the Darknet layers that are, as asked
+    costs: list[str] = field(default_factory=list)  # what of a Darknet network is exact, and dear on NNIE
     notes: dict[str, list[Note]] = field(default_factory=dict)
     folded: Normalization | None = None  # into the readers of the input
     inputs: list[dict[str, Any]] = field(default_factory=list)  # how they are fed, as far as anybody says
@@ -313,7 +314,8 @@ def _read(job: Job, out: Outputs) -> tuple[Outcome, Conversion | None]:
         inexact = [
             f"{layer.index} {layer.section}: {layer.inexact}" for layer in conversion.layers if layer.inexact
         ]
-        return Outcome(conversion.net, conversion.net, told, conversion.floats, inexact), conversion
+        net, floats, costs = conversion.net, conversion.floats, conversion.costs
+        return Outcome(net, net, told, floats, inexact, costs), conversion
     warnings: list[str] = []
     net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options), out.input_hash)
     return Outcome(net, net, warnings), None

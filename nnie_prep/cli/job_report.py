@@ -29,6 +29,7 @@ def report(job: Job, outcome: Outcome, passed: bool) -> None:
     if outcome.inexact:
         lines.append(f"{count_text(len(outcome.inexact), 'layer')} inexact, as asked")
         lines += few(outcome.inexact, "such layer", options.verbose)
+    lines += outcome.costs
     if outcome.notes:
         lines += ["", *_passes_text(outcome.notes, options.verbose)]
     lines += ["", figures_text(outcome), ""]
@@ -69,6 +70,7 @@ def _report_json(job: Job, outcome: Outcome, passed: bool) -> dict[str, Any]:
         "outputs": [str(path) for path in job.written()] if passed else [],
         "floats": outcome.floats,
         "inexact": outcome.inexact,
+        "costs": outcome.costs,
         "passes": {
             name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
             for name, found in outcome.notes.items()

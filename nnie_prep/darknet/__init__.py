@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from nnie_prep.composites import cost_of
 from nnie_prep.darknet.approximation import APPROXIMATIONS, Approximation
 from nnie_prep.darknet.builder import (
     INPUT,
@@ -156,6 +157,7 @@ def convert(
         warnings=[str(remark) for section in sections for remark in section.unused()]
         + _without_effect(cfg, build),
         notes=build.notes + _remarks_on_outputs(build, layers),
+        costs=_costs(build),
         floats=file.floats if file else 0,
         approximated=build.approximated,
     )
@@ -263,6 +265,14 @@ def _inexact_sections(build: Builder) -> list[str]:
         f"INEXACT, as asked: {form}, in Darknet's layer {', '.join(map(str, indices))}"
         for form, indices in forms.items()
     ]
+
+
+def _costs(build: Builder) -> list[str]:
+    """A line for all activations that became several layers, as passes.replacement has one for each."""
+    if build.target != "nnie" or not build.composed:
+        return []
+    told = [f"{name} in {count} section{'s' * (count != 1)}" for name, count in build.composed.items()]
+    return [f"activations of several layers each: {', '.join(told)}; {cost_of('leaky')}"]
 
 
 def _without_effect(cfg: Path, build: Builder) -> list[str]:

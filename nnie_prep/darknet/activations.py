@@ -57,7 +57,11 @@ def read_activation(build: Builder, section: Section, default: str, *, of: froze
 
 def activate(build: Builder, name: str, blob: str, *, owned: bool) -> str:
     """Appends the activation; returns the blob of the result."""
-    return ACTIVATIONS[name](build, blob, owned)
+    before = len(build.net.layers)
+    result = ACTIVATIONS[name](build, blob, owned)
+    if len(build.net.layers) > before + 1:
+        build.composed[name] += 1
+    return result
 
 
 # ---- one after the other ---------------------------------------------------------------------

@@ -16,6 +16,7 @@ lets the emitter go on, so that all that is wrong with a cfg is found in one run
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -115,6 +116,7 @@ class Builder:
     read: set[int] = field(default_factory=set)
     network_shape: tuple[int, int, int] | None = None
     notes: list[str] = field(default_factory=list)
+    composed: Counter[str] = field(default_factory=Counter)  # activations of several layers, how often
     _pictures: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
     # ---- the section at hand ---------------------------------------------------------------

@@ -36,6 +36,7 @@ class Conversion:
 
     `heads` describe the detection heads (darknet/heads.py), `input` what the net is to be fed with.
     `warnings` name keys of the cfg that nobody asked for; `notes` are what else the user should know.
+    `costs` say what is exact and yet slow and coarse on NNIE.
     `floats` is how many the weights file holds, all of which are used. `approximated` are the sections
     that are inexact as the user asked, by index.
     """
@@ -47,5 +48,6 @@ class Conversion:
     sections: list[Section]
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    costs: list[str] = field(default_factory=list)
     floats: int = 0
     approximated: dict[int, Approximated] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from nnie_prep.blob_map import Note
-from nnie_prep.composites import Add
+from nnie_prep.composites import Add, cost_of
 from nnie_prep.memory import is_fed, memory_is_shared
 from nnie_prep.net import Blob, Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
@@ -72,7 +72,7 @@ def replace_activation(net: Net, layer: Layer, form: Callable[[Add, str], str], 
         return Note(layer.name, f"{kind} not replaced: {reason}", changed=False)
     text = f"{kind} replaced by {', '.join(one.type for one in new)}"
     if len(new) > 1:
-        text += f"; costs time and 8 bit precision, which training again with {training} would save"
+        text += f"; {cost_of(training)}"
     return Note(layer.name, text)
 
 

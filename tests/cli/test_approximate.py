@@ -106,10 +106,28 @@ def test_without_proof_it_is_said_all_the_same(pair: Path) -> None:
     assert done.code == 0 and "3 layers inexact, as asked" in done.out and "NOT VERIFIED" in done.out
 
 
+def test_what_mish_costs_is_said_in_a_line(pair: Path) -> None:
+    """As of a Caffe net, where a note says it: it is no warning, and nothing for --strict."""
+    line = (
+        "activations of several layers each: mish in 2 sections; costs time and 8 bit precision, which "
+        "training again with leaky would save"
+    )
+    for command in ("prepare", "darknet2caffe"):
+        done = run(command, "net.cfg", "net.weights", "-o", command, "--strict")
+        assert (done.code, done.err) == (0, "") and done.out.splitlines().count(line) == 1
+    assert f"What it costs\n  {line}\n" in Path("prepare.report.txt").read_text()
+    for options in (("--target", "caffe"), ("--approximate", "mish-as-leaky")):
+        done = run("prepare", "net.cfg", "net.weights", "-o", options[1], *options)
+        assert done.code == 0 and "costs" not in done.out
+        assert "costs" not in Path(f"{options[1]}.report.txt").read_text()
+
+
 def test_never_by_default(pair: Path) -> None:
     done = run("prepare", "net.cfg", "net.weights", "-o", "x", "--json")
     report = json.loads(done.out)
-    assert report["inexact"] == [] and report["verification"]["answer"] == "equal"
+    assert (
+        len(report["costs"]) == 1 and report["inexact"] == [] and report["verification"]["answer"] == "equal"
+    )
     for path in pair.glob("x.*"):
         assert b"inexact" not in path.read_bytes().lower() and b"approximate" not in path.read_bytes()
 
