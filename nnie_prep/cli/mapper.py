@@ -27,6 +27,7 @@ from nnie_prep.nnie.cfg_rules import CFG_RULES, check_cfg
 from nnie_prep.nnie.cfg_subject import CfgSubject
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import (
+    SPELLINGS,
     ImageGroup,
     MapperCfg,
     differences,
@@ -38,6 +39,18 @@ from nnie_prep.nnie.mapper_cfg import (
 from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing
 from nnie_prep.outputs import Outputs
 from nnie_prep.shapes import Shape, net_input_shapes
+
+# The keys that --set does not set, and what does.
+_OTHERWISE = {
+    "prototxt_file": "give it as PROTOTXT",
+    "caffemodel_file": "give it as CAFFEMODEL",
+    "RGB_order": "give --order",
+    "image_list": "give --images or --tensors",
+    "image_type": "give --image-type, or --tensors for 0",
+    "mean_file": "give --mean",
+    "norm_type": "give --mean and --scale, which it follows from",
+    "data_scale": "give --scale",
+}
 
 
 @dataclass
@@ -144,13 +157,7 @@ def _cfg(options: Namespace, net: Net, limits: Limits, target: Path) -> MapperCf
         + ("_func" if options.simulation else "_inst"),
         "internal_stride": cfg_draft.stride(limits, options.stride),
     }
-    for text in options.set:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise UserError("is no KEY=VALUE", f"--set {text}", "write --set compress_mode=1, say")
-        new = set_value(key, value, f"--set {text}")
-        key = "instruction_name" if key == "instructions_name" else key
-        values[key] = (*values.get(key, ()), *new) if isinstance(new, tuple) else new
+    values |= _set_values(options.set)
     for key, value in values.items():
         measured = len(value) if key == "instruction_name" else value
         limit = limits.get(f"cfg_{key}")
@@ -158,6 +165,24 @@ def _cfg(options: Namespace, net: Net, limits: Limits, target: Path) -> MapperCf
             raise UserError(f"{key} is {value}; it must be {limit}", str(target), "choose another")
     prototxt = path_text(options.prototxt, target, options.absolute)
     return MapperCfg(prototxt, path_text(options.caffemodel, target, options.absolute), **values)
+
+
+def _set_values(texts: Sequence[str]) -> dict[str, Any]:
+    """What --set says, by key. UserError for a key that has an option of its own, or is given twice."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        where = f"--set {text}"
+        if not sign:
+            raise UserError("is no KEY=VALUE", where, "write --set compress_mode=1, say")
+        if key in _OTHERWISE:
+            raise UserError(f"{key} follows from the net and its inputs", where, _OTHERWISE[key])
+        new = set_value(key, value, where)
+        key = SPELLINGS.get(key, key)
+        if key in values and not isinstance(new, tuple):
+            raise UserError(f"{key} is given twice", where, "leave one of them")
+        values[key] = (*values.get(key, ()), *new) if isinstance(new, tuple) else new
+    return values
 
 
 def _group(

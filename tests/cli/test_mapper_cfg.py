@@ -14,7 +14,7 @@ from cli_cases import listing, refuses, run
 
 from nnie_prep.caffe_io import read_net
 from nnie_prep.nnie.calibration import cfg_feeds
-from nnie_prep.nnie.mapper_cfg import read_cfg
+from nnie_prep.nnie.mapper_cfg import GROUP_KEYS, KEYS, read_cfg
 from nnie_prep.nnie_caffe_pb2 import BlobProto, LayerParameter, NetParameter
 from nnie_prep.quantization import Simulation, snr
 
@@ -376,6 +376,12 @@ def test_check_finds_what_users_hit(job: Path) -> None:
         (("net.prototxt", "net.caffemodel", "--mean", "1,2"), "input data: 2 values for 3 channels"),
         (("net.prototxt", "net.caffemodel", "--set", "x"), "--set x: is no KEY=VALUE"),
         (("net.prototxt", "net.caffemodel", "--set", "net_tipe=1"), "did you mean net_type?"),
+        (("net.prototxt", "net.caffemodel", "--set", "RGB_order=BGR"), "its inputs; give --order"),
+        (("net.prototxt", "net.caffemodel", "--set", "prototxt_file=x"), "give it as PROTOTXT"),
+        (
+            ("net.prototxt", "net.caffemodel", "--set", "net_type=0", "--set", "net_type=1"),
+            "--set net_type=1: net_type is given twice; leave one of them",
+        ),
         (("net.prototxt", "net.caffemodel", "--batch-num", "257"), "batch_num is 257; it must be 0..256"),
         (("net.prototxt", "net.caffemodel", "--images", "pictures", "--tensors", "x"), "input data has pic"),
         (("--check", "none.cfg"), "none.cfg: cannot be read"),
@@ -384,6 +390,18 @@ def test_check_finds_what_users_hit(job: Path) -> None:
 )  # fmt: skip
 def test_mistakes(job: Path, options: tuple[str, ...], message: str) -> None:
     assert message in refuses(job, "mapper-cfg", *options)
+
+
+def test_set_sets_what_no_option_does(job: Path) -> None:
+    """Each key of the compiler's is written as it is asked for, or refused with what to give in its place."""
+    values = {"RGB_order": "BGR", "image_list": "x", "mean_file": "x", "data_scale": "0.5", "norm_type": "1"}
+    for key in (*KEYS, *GROUP_KEYS):
+        text = f"{key}={values.get(key, '1')}"
+        done = run(*PAIR, "--set", text, "-o", key, "-q")
+        if done.code:
+            assert "follows from the net and its inputs; give " in done.err or "it must be" in done.err, text
+        else:
+            assert str(getattr(read_cfg(Path(f"{key}.cfg")), key)) in ("1", "1.0", "('1',)"), text
 
 
 def test_nobody_says_how_it_is_normalised(job: Path) -> None:
