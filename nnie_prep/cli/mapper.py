@@ -127,11 +127,14 @@ def _draft(options: Namespace, limits: Limits) -> _Draft:
 
 def _target(options: Namespace) -> Path:
     """Where the .cfg goes; not over the Darknet .cfg that a prototxt of that name was made from."""
-    target: Path
-    if options.output is None:
-        target = options.prototxt.with_name(f"{options.prototxt.stem}_mapper.cfg")
-    else:
-        target = options.output if options.output.suffix == ".cfg" else Path(f"{options.output}.cfg")
+    target: Path = options.prototxt.with_name(f"{options.prototxt.stem}_mapper.cfg")
+    if options.output is not None:
+        if options.output.endswith("/"):
+            target = Path(options.output, target.name)
+        else:
+            target = Path(options.output.removesuffix(".cfg") + ".cfg")
+        if target.name == ".cfg":
+            raise UserError("names no file", f"-o {options.output!r}", "write -o net_mapper.cfg, say")
     if target.is_file():
         try:
             read_cfg(target)

@@ -115,9 +115,9 @@ def add_mapper_cfg(commands: Any, name: str) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         metavar="FILE.cfg",
-        help="the .cfg that is written (default: the prototxt's name with _mapper.cfg behind it)",
+        help="the .cfg that is written, or with / behind it the folder for all that is (default: the "
+        "prototxt's name with _mapper.cfg behind it)",
     )
     parser.add_argument("--force", action="store_true", help="replace files whose content is another")
     parser.add_argument("--check", type=Path, metavar="FILE.cfg", help="find what is wrong with this one")

@@ -221,6 +221,11 @@ def test_other_keys(job: Path) -> None:
     assert (cfg.instruction_name, cfg.RGB_order, cfg.internal_stride) == ("out_func", "BGR", 32)
     assert cfg.groups[0].image_type == 5
     made(*PAIR, "-o", "other", "--absolute", "--set", "instructions_name=x")
+    for output in ("made/", "made"):  # as of the commands that write a pair
+        made(*PAIR, "-o", output)
+    assert Path("made/net_mapper.cfg").is_file() and Path("made.cfg").is_file()
+    assert read_cfg(Path("made/net_mapper.cfg")).prototxt_file == "../net.prototxt"
+    assert "names no file" in refuses(job, *PAIR, "-o", "")
     cfg = read_cfg(Path("other.cfg"))
     assert cfg.prototxt_file == f"{job}/net.prototxt" and cfg.instruction_name == "x"
 
