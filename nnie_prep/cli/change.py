@@ -65,8 +65,21 @@ def prepare(options: Namespace) -> int:
             chosen = tuple(replace_upsample if one is replace_deconvolution else one for one in chosen)
         return chosen
 
+    if options.images is not None:
+        _check_pictures(options)
     code = change(Job(options, inputs, passes, prototxt, caffemodel, is_darknet, with_report=True))
     return code or _configure(options, prototxt, caffemodel, None if is_darknet else inputs[0])
+
+
+def _check_pictures(options: Namespace) -> None:
+    """Raises UserError for what can be known of --images before the work: minutes, for a large network."""
+    from nnie_prep.detection.picture import pillow
+    from nnie_prep.nnie import read_limits
+    from nnie_prep.nnie.calibration import find_pictures
+
+    limits = read_limits(options.chip, options.limits)
+    find_pictures(options.images, limits["picture_suffixes"].one_of or ())
+    pillow("Image")
 
 
 def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Path | None) -> int:
