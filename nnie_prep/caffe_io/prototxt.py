@@ -105,6 +105,8 @@ def _explain(error: text_format.ParseError, path: Path) -> UserError:
     text = text if len(text) < 200 else f"{text[:150]} ... {text[-40:]}"
     text = _one_line(text)
     unknown = re.search(r'Message type "(\w[\w.]*)" (?:should not have|has no field named) "(\w+)"', text)
+    if "does not have extensions" in text:  # which is what a [ makes it say
+        return UserError("a [ stands where a field is expected", where, "give a prototxt; is it a .cfg?")
     if unknown is None or "no field" not in text:
         return UserError(text, where, "correct the text there, or just before it")
     owner, name = unknown[1], unknown[2]

@@ -83,6 +83,7 @@ def add_against(parser: Parser) -> None:
 def add_chip(parser: Parser) -> None:
     parser.add_argument(
         "--chip",
+        type=str.lower,  # the vendor writes Hi3516DV300
         choices=("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100"),
         help="whose limits hold (default: what all chips share)",
     )

@@ -18,6 +18,7 @@ from nnie_prep.cli.report import table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
 from nnie_prep.errors import UserError
+from nnie_prep.names import meant
 from nnie_prep.net import Net
 from nnie_prep.nnie import CONFIDENCES, RULES, Finding, Limits, Rule
 from nnie_prep.nnie.cfg_rules import CFG_RULES
@@ -96,12 +97,11 @@ def _may_replace(options: Namespace) -> bool:
 
 
 def _rule(name: str) -> Rule:
-    found = next((rule for rule in (*RULES, *CFG_RULES) if rule.name == name), None)
-    if found is None:
-        raise UserError(
-            f"no rule is called {name!r}", hint="check --rules lists them, mapper-cfg --rules those of a .cfg"
-        )
-    return found
+    known = {rule.name: rule for rule in (*RULES, *CFG_RULES)}
+    if name not in known:
+        hint = meant(name, known) or "check --rules lists them, mapper-cfg --rules those of a .cfg"
+        raise UserError(f"no rule is called {name!r}", hint=hint)
+    return known[name]
 
 
 def list_rules(options: Namespace, rules: Sequence[Rule]) -> int:

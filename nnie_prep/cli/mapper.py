@@ -70,9 +70,11 @@ def mapper_cfg(options: Namespace) -> int:
         return list_rules(options, CFG_RULES)
     limits = nnie.read_limits(options.chip, options.limits)
     if options.check is not None:
+        _refuse_writing(options)
         return _check(options, limits)
     if options.prototxt is None or options.caffemodel is None:
-        raise UserError("PROTOTXT and CAFFEMODEL are missing", hint="give both, or --check FILE.cfg")
+        missing = "CAFFEMODEL is" if options.prototxt else "PROTOTXT and CAFFEMODEL are"
+        raise UserError(f"{missing} missing", hint="give both, or --check FILE.cfg")
     draft = _draft(options, limits)
     target = list(draft.files)[-1]
     _write(options, draft)
@@ -293,6 +295,17 @@ def _remove_empty(folder: Path) -> None:
 
 
 # ---- checking ------------------------------------------------------------------------------------
+
+
+def _refuse_writing(options: Namespace) -> None:
+    """UserError for what --check would pass over, though the user hopes for something of it."""
+    asked = {"-o": options.output, "--images": options.images, "--tensors": options.tensors}
+    asked |= {"--set": options.set, "--bits": options.bits, "--stride": options.stride}
+    asked |= {"--resize": options.resize, "--absolute": options.absolute, "--force": options.force}
+    if given := [name for name, value in asked.items() if value]:
+        raise UserError(
+            "--check only looks at what is there", ", ".join(given), "leave that out, or --check to write"
+        )
 
 
 def _check(options: Namespace, limits: Limits) -> int:

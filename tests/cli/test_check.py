@@ -35,6 +35,9 @@ def test_the_answer(nets: Path) -> None:
         assert run("check", f"{name}.prototxt", *CHIP, "-q") == (code, "", "")
         assert run("check", f"{name}.prototxt", *CHIP, "-q", "--strict") == (strict, "", "")
         assert run("check", f"{name}.prototxt").code == code
+    assert run("check", "good.prototxt", "--chip", "Hi3516CV500", "-q") == (0, "", ""), (
+        "the vendor's spelling"
+    )
     assert listing(nets) == before
 
 
@@ -163,6 +166,7 @@ def test_the_rules_explained(folder: Path) -> None:
     [
         ((), "PROTOTXT is missing; give one, or --rules, or --explain RULE"),
         (("--explain", "no_such"), "no rule is called 'no_such'"),
+        (("--explain", "pooling_rounds"), "did you mean pooling_rounding?"),
         (("none.prototxt",), "none.prototxt: cannot be read"),
         (("small.prototxt", "none.caffemodel"), "none.caffemodel: cannot be read"),
         (("net.cfg",), "net.cfg:1:2"),

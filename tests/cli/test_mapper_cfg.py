@@ -368,7 +368,7 @@ def test_check_finds_what_users_hit(job: Path) -> None:
     ("options", "message"),
     [
         ((), "PROTOTXT and CAFFEMODEL are missing; give both, or --check FILE.cfg"),
-        (("net.prototxt",), "PROTOTXT and CAFFEMODEL are missing"),
+        (("net.prototxt",), "CAFFEMODEL is missing; give both"),
         (("net.prototxt", "net.caffemodel", "--images", "none"), "none: is no folder"),
         (("net.prototxt", "net.caffemodel", "--mean", "none"), "--mean none: is neither numbers nor a file"),
         (("net.prototxt", "net.caffemodel", "--mean", "nan,1,2"), "--mean nan,1,2: is neither numbers"),
@@ -390,6 +390,8 @@ def test_check_finds_what_users_hit(job: Path) -> None:
         (("net.prototxt", "net.caffemodel", "--batch-num", "257"), "batch_num is 257; it must be 0..256"),
         (("net.prototxt", "net.caffemodel", "--images", "pictures", "--tensors", "x"), "input data has pic"),
         (("--check", "none.cfg"), "none.cfg: cannot be read"),
+        (("--check", "none.cfg", "-o", "x", "--resize"), "-o, --resize: --check only looks at what is there"),
+        (("net.cfg", "net.weights"), "net.cfg:1:2: a [ stands where a field is expected; give a prototxt"),
         (("--check", "net.cfg"), "net.cfg:1: 'net' is no key of the compiler's"),
     ],
 )  # fmt: skip
@@ -463,6 +465,19 @@ def test_prepare_writes_the_cfg_too(job: Path) -> None:
     before = listing(Path("out"))
     assert run(*again).code == 0
     assert listing(Path("out")) == before
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        ("none", "none: is no folder"),
+        ("net.cfg", "net.cfg: is no folder"),
+        ("out", "out: holds no picture that the compiler reads"),
+    ],
+)
+def test_prepare_looks_for_pictures_before_the_work(job: Path, images: str, says: str) -> None:
+    Path("out").mkdir()
+    assert says in refuses(job, "prepare", "net.cfg", "net.weights", "-o", "x", "--images", images)
 
 
 def test_prepare_takes_the_scale_from_its_source(job: Path) -> None:
