@@ -44,8 +44,10 @@ def asked_preprocessing(
     known = known_preprocessing(net, name, prototxt, description_of(prototxt), options.transform)
     changes = _changes(options, name)
     if known is not None and known.who == "--fold-input" and {"scale", "mean"} & changes.keys():
-        named = [text for text in (*options.scale, *options.mean) if text.startswith(f"{name}=")]
+        named = any(text.startswith(f"{name}=") for text in (*options.scale, *options.mean))
         if named or not _fed_otherwise(options, net, name, limits):
+            if known.open_mean and "scale" not in changes:
+                return replace(known, **changes, who="as asked", in_net=False)
             raise UserError(
                 f"input {name} is normalised by the net itself ({known.who})",
                 "--scale and --mean",

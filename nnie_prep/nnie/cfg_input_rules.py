@@ -15,6 +15,7 @@ from nnie_prep.nnie.preprocessing import normalising_layer
 from nnie_prep.nnie.subject import blocks
 
 _YUV = (3, 5)
+_MEAN_ALONE = (1, 2)  # norm_type
 # Of the scale: 0.00392 for 1/255 does no harm (a step of 8 bits is 4 %), 1/256 is 0.4 % off.
 _SCALE_TOLERANCE = 1e-3
 _MEAN_TOLERANCE = 0.5  # of 255
@@ -77,7 +78,9 @@ def cfg_twice(subject: CfgSubject) -> Iterator[Found]:
     """
     for name, _, group in subject.pictures():
         wanted = subject.wanted.get(name)
-        if wanted is not None and wanted.in_net and group.norm_type != 0 and subject.net is not None:
+        if wanted is None or (wanted.open_mean and group.norm_type in _MEAN_ALONE):
+            continue
+        if wanted.in_net and group.norm_type != 0 and subject.net is not None:
             is_sure = normalising_layer(subject.net, name) is None
             message = f"norm_type is {group.norm_type}, and input {name} is normalised by {wanted.who}"
             line = subject.line("norm_type", group)

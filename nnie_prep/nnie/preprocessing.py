@@ -30,7 +30,8 @@ class Preprocessing:
     """`mean` has a value for each channel of the net in its order, one for all, or none.
 
     Either `mean` or `mean_file`, a .binaryproto, is given, or neither. `order` is "" where nobody said.
-    `who` says where this comes from. `in_net`: the net does it, and is to be fed with raw values.
+    `who` says where this comes from. `in_net`: the net does it, and is to be fed with raw values; with
+    `open_mean` it scales them and subtracts nothing, so that a mean may be taken off before.
     """
 
     scale: float = 1.0
@@ -39,6 +40,7 @@ class Preprocessing:
     order: str = ""
     who: str = ""
     in_net: bool = False
+    open_mean: bool = False
 
 
 def known_preprocessing(
@@ -53,7 +55,8 @@ def known_preprocessing(
     """
     folded = folded_into(net)
     if folded is not None and folded.blob == blob:
-        return Preprocessing(order=folded.feed or folded.order, who="--fold-input", in_net=True)
+        fed, is_open = folded.feed or folded.order, not any(folded.mean)
+        return Preprocessing(order=fed, who="--fold-input", in_net=True, open_mean=is_open)
     about = believable(
         next((one for one in described_inputs(description) if one.get("blob", blob) == blob), {})
     )

@@ -326,6 +326,24 @@ def test_the_input_that_is_not_folded(
     assert "nobody says how input right is to be normalised" in run(*check).out
 
 
+def test_the_mean_of_an_input_whose_scale_is_folded(job: Path, siamese: tuple[str, ...]) -> None:
+    """What --fold-input advises where a mean does not go through a padding: the compiler subtracts it."""
+    made(*siamese, "--images", "pictures", "--scale", "right=0.25", "--mean", "left=7,8,9")
+    left, right = read_cfg(Path("one_mapper.cfg")).groups
+    assert (left.norm_type, left.scale, right.norm_type) == (2, 1, 3)
+    assert Path("one_left_mean.txt").read_text() == "7.0\n8.0\n9.0\n"
+    check = ("mapper-cfg", "--check", "one_mapper.cfg", "--scale", "right=0.25")
+    assert run(*check).code == 0 and run(*check, "--mean", "left=7,8,9").code == 0
+    assert "7,8,9 is subtracted from input left" in run(*check, "--mean", "left=70,8,9").out
+    text = Path("one_mapper.cfg").read_text().replace("[norm_type] 2", "[norm_type] 5")
+    Path("one_mapper.cfg").write_text(text)
+    assert "input left is normalised by --fold-input" in run(*check).out
+    made("merge-bn", "both.prototxt", "both.caffemodel", "--fold-input",
+         "scale=0.5,mean=1/2/3,order=bgr,input=left", "-o", "whole", "-q")  # fmt: skip
+    said = refuses(job, "mapper-cfg", "whole.prototxt", "whole.caffemodel", "--mean", "left=7")
+    assert "input left is normalised by the net itself (--fold-input)" in said
+
+
 def test_nothing_is_asked_twice_of_a_folded_input(job: Path, siamese: tuple[str, ...]) -> None:
     for options, says in (
         ((), "input right was normalised in training; give --transform train_val.prototxt, or --scale, "
