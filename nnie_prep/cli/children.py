@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from nnie_prep import __version__
-from nnie_prep.cli.manifest import RECORD, Model
+from nnie_prep.cli.manifest import Model
+from nnie_prep.cli.record import RECORD, read_record, write_record
 from nnie_prep.errors import UserError
-from nnie_prep.outputs import Outputs, hash_of, made_from
+from nnie_prep.outputs import hash_of, made_from
 
 # The child finds the modules that this process finds, and never one in the folder that it runs in.
 _PROGRAM = (
@@ -90,7 +91,7 @@ def prepare_all(
                 raise KeyboardInterrupt(caught[0])
             while waiting and len(running) < jobs:
                 model = waiting.pop(0)
-                record = _read_record(model)
+                record = read_record(model.output(RECORD))
                 if not force and record is not None and _is_current(model, record):
                     outputs = list(record["outputs"])
                     results[model.name] = Result(model, "up to date", proof=record["proof"], outputs=outputs)
@@ -230,30 +231,7 @@ def _write_record(result: Result) -> None:
         "outputs": {name: hash_of(model.folder / name) for name in result.outputs},
         "proof": result.proof,
     }
-    target = model.output(RECORD)
-    with Outputs([target], [], force=True) as out:
-        with out.open(target) as file:
-            file.write(json.dumps(record, indent=2).encode() + b"\n")
-        out.commit()
-
-
-def _read_record(model: Model) -> dict[str, Any] | None:
-    """The record beside a model's files; None where there is none of ours that can be read."""
-    try:
-        record = json.loads(model.output(RECORD).read_bytes())
-    except (OSError, ValueError):
-        return None
-    kinds: dict[str, Any] = {
-        "batch": str,
-        "arguments": list,
-        "also_read": dict,
-        "outputs": dict,
-        "proof": dict | None,
-    }
-    ours = isinstance(record, dict) and all(
-        key in record and isinstance(record[key], kind) for key, kind in kinds.items()
-    )
-    return record if ours else None
+    write_record(model.output(RECORD), record)
 
 
 def _is_current(model: Model, record: dict[str, Any]) -> bool:

@@ -19,12 +19,13 @@ import argparse
 import functools
 import glob
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnie_prep.cli.parser import make_parser, parse
+from nnie_prep.cli.record import RECORD, is_recorded
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
 from nnie_prep.outputs.made_by import made_from
@@ -41,7 +42,6 @@ _NOT_HERE = {  # options of `prepare` that are batch's own business
     "quiet": "give -q to batch",
     "verbose": "give -v to batch",
 }
-RECORD = ".batch.json"  # see children.py
 _SUFFIXES = (".prototxt", ".caffemodel", ".json", ".report.txt")
 _TAG = "tag:yaml.org,2002:"
 
@@ -62,7 +62,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a manifest. `inputs` and `stem` are as written, relative to the manifest's `folder`."""
+    """One model of a manifest. `inputs` and `stem` are as written, relative to the manifest's `folder`;
+    `pattern` is what found it, "" for one that is named."""
 
     name: str
     where: str
@@ -70,6 +71,7 @@ class Model:
     inputs: tuple[str, str]
     stem: str
     options: tuple[Option, ...] = ()
+    pattern: str = ""
 
     def input_paths(self) -> list[Path]:
         return [self.folder / path for path in self.inputs]
@@ -153,7 +155,7 @@ def read_manifest(path: Path) -> list[Model]:
         raise UserError("there is no list of models", str(path), "write models: and a '- ' for each")
     defaults = root["defaults"].entries("defaults", _DEFAULTS) if "defaults" in root else {}
     _check_options(defaults)
-    models = [model for one in root["models"].items("models") for model in _sources(_models(one, defaults))]
+    models = _sources([model for one in root["models"].items("models") for model in _models(one, defaults)])
     if not models:
         raise UserError("the list of models is empty", root["models"].where, "write a '- ' for each")
     _check_names(models)
@@ -222,23 +224,32 @@ def _models(place: _Place, defaults: Mapping[str, _Place]) -> Iterator[Model]:
             stem += name if stem.endswith("/") else ""
         else:
             stem = str(Path(path).with_name(fill["stem"] + ("" if key == "cfg" else "_nnie")))
-        yield Model(name, place.where, folder, (path, second), stem, options)
+        yield Model(name, place.where, folder, (path, second), stem, options, first if is_pattern else "")
 
 
-def _sources(models: Iterable[Model]) -> list[Model]:
-    """Those of a pattern's models that `prepare` did not make of another one, in a run before."""
-    found = list(models)
-    made = {_real(model.output(".prototxt")): model.inputs for model in found}
+def _sources(models: list[Model]) -> list[Model]:
+    """Without those that a pattern found and batch made: results of this manifest, or of a run before it.
 
-    def is_result(model: Model) -> bool:
-        path = model.input_paths()[0]
-        source = made.get(_real(path))
-        head = made_from(path) if source and source != model.inputs and path.is_file() else None
-        return head is not None and [name for name, _ in head.inputs] == [
-            Path(one).name for one in source or ()
-        ]
+    UserError for a pattern that finds no others.
+    """
+    made = {_real(model.output(".prototxt")): model for model in models}
+    found = [model for model in models if not (model.pattern and _is_result(model, made))]
+    kept = {(model.where, model.pattern) for model in found}
+    for model in models:
+        if (model.where, model.pattern) not in kept:
+            what = f"{model.pattern} finds nothing but results of batch, like {model.inputs[0]}"
+            raise UserError(what, model.where, "name a file of them to have it prepared again")
+    return found
 
-    return [model for model in found if not is_result(model)]
+
+def _is_result(model: Model, made: Mapping[str, Model]) -> bool:
+    path = model.input_paths()[0]
+    head = made_from(path) if path.is_file() else None
+    if head is None or not head.command.endswith(" prepare"):
+        return False
+    names = [name for name, _ in head.inputs]
+    maker = made.get(_real(path), model)
+    return (maker is not model and [one.name for one in maker.input_paths()] == names) or is_recorded(path)
 
 
 def _matches(text: str, folder: Path) -> tuple[list[str], bool]:

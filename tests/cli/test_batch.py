@@ -573,6 +573,41 @@ def test_a_pattern_does_not_find_what_was_made_of_its_files(five: Path) -> None:
     assert "small would be written over models/small_nnie.prototxt, an input of small_nnie" in said
 
 
+BOTH = "models:\n  - cfg: models/[ab].cfg{}\n  - prototxt: '**/*.prototxt'\n"
+
+
+@pytest.mark.parametrize("output", ["", "\n    output: out/{name}"])
+def test_a_pattern_does_not_find_what_another_entry_made(five: Path, output: str) -> None:
+    """In a run before, and where the other entry is gone or writes elsewhere now; a file's own name does."""
+    Path("models.yaml").write_text(BOTH.format(output))
+    expected = ["a", "b", "small"]
+    assert states(ran()) == dict.fromkeys(expected, "prepared")
+    assert states(ran()) == dict.fromkeys(expected, "up to date")
+    Path("models/a.batch.json" if not output else "out/a.batch.json").unlink()
+    assert states(ran()) == {name: "prepared" if name == "a" else "up to date" for name in expected}
+    Path("models.yaml").write_text(BOTH.format("\n    output: new/{name}"))
+    assert states(ran()) == {name: "up to date" if name == "small" else "prepared" for name in expected}
+    Path("models.yaml").write_text("models: [{prototxt: '*/*.prototxt'}]")
+    assert states(ran()) == {"small": "up to date"}
+    Path("models.yaml").write_text("models: [{prototxt: new/a.prototxt}]")
+    assert states(ran()) == {"a": "prepared"}
+    Path("models.yaml").write_text("models: [{prototxt: 'new/*.prototxt'}]")
+    said = refuses(five, "batch", "models.yaml")
+    assert said == (
+        "models.yaml:1: new/*.prototxt finds nothing but results of batch, like new/a.prototxt; "
+        "name a file of them to have it prepared again"
+    )
+
+
+def test_a_pattern_finds_what_the_user_made_of_a_source(five: Path) -> None:
+    """By another command, or by `prepare` under a name of the user's own."""
+    sources = ("models/small.prototxt", "models/small.caffemodel")
+    assert run("strip", *sources, "-q", "-o", "models/lean").code == 0
+    assert run("prepare", *sources, "-q", "-o", "models/own").code == 0
+    Path("models.yaml").write_text("models: [{prototxt: 'models/*.prototxt', output: 'out/{name}'}]")
+    assert run("batch", "models.yaml", "--list").out.split() == ["lean", "own", "small"]
+
+
 def test_modules_in_the_models_folder_are_not_imported(five: Path) -> None:
     Path("numpy.py").write_text("raise SystemExit('imported from the folder of the models')\n")
     program = Path(sys.executable).with_name("nnie-prep")
