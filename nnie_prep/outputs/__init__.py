@@ -177,10 +177,12 @@ class Outputs:
         if last in existing and (what := _why_strange(made_from(last), ours)):
             raise _stranger(last, what)
         vouched: dict[str, Path] = {}  # content hash -> who says that we wrote it
+        named: set[str] = set()
         for path in [*leftovers, *([last] if last in existing else [])]:
             made = made_from(path)
             if made and made.input_hashes() == ours:
                 vouched.update(dict.fromkeys(made.output_hashes(), path))
+                named.update(name for name, _ in made.outputs)
         for target in existing:
             if target != last:
                 own = made_from(target)
@@ -188,7 +190,8 @@ class Outputs:
                     continue  # it has a head of its own
                 witness = vouched.get(hash_of(target))
                 if witness is None:
-                    raise _stranger(target, "nothing shows that nnie_prep made it from these inputs")
+                    what = "differs from what nnie_prep made of these inputs" if target.name in named else ""
+                    raise _stranger(target, what or _why_strange(own, ours))
                 if witness != last:
                     self._witnesses.append(witness)
 
@@ -205,7 +208,7 @@ class Outputs:
 
 def _why_strange(made: Made | None, input_hashes: list[str]) -> str:
     if made is None:
-        return "was not written by nnie_prep"
+        return "nothing shows that nnie_prep made it from these inputs"
     if made.input_hashes() != input_hashes:
         names = ", ".join(name for name, _ in made.inputs)
         return f"was made from other inputs or other versions of them ({names})"
@@ -213,4 +216,6 @@ def _why_strange(made: Made | None, input_hashes: list[str]) -> str:
 
 
 def _stranger(target: Path, what: str) -> UserError:
-    return UserError(f"exists and {what}", where=str(target), hint="--force replaces it, -o names another")
+    return UserError(
+        f"exists and {what}", where=str(target), hint="--force replaces it, another name spares it"
+    )

@@ -19,7 +19,7 @@ from pathlib import Path
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.hashing_writer import HashingWriter
 
-ELSEWHERE = "name another place with -o"
+ELSEWHERE = "name another place for it"
 _HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room there or {ELSEWHERE}")
 
 

@@ -353,7 +353,7 @@ def test_what_may_be_replaced(folder: Path) -> None:
     Path("net.prototxt").write_text(Path("net.prototxt").read_text() + "# mine\n")
     assert "edited" in refuses(folder, *convert)
     Path("net.prototxt").write_text("# mine\n")
-    assert "not written by nnie_prep" in refuses(folder, *convert)
+    assert "nothing shows that nnie_prep made it" in refuses(folder, *convert)
     Path("net.prototxt").unlink()
     assert "net." in refuses(folder, *convert)  # a caffemodel whose maker is not known
     assert run(*convert, "--force").code == 0

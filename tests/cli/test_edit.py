@@ -190,7 +190,7 @@ def test_files_are_replaced_as_everywhere(folder: Path) -> None:
     assert listing(folder) == before
     assert "# option: --until fc\n" in Path("small_edited.prototxt").read_text()
     Path("small_edited.prototxt").write_text("mine")
-    assert "was not written by nnie_prep" in refuses(folder, "edit", *SMALL, "--until", "fc")
+    assert "nothing shows that nnie_prep made it" in refuses(folder, "edit", *SMALL, "--until", "fc")
     assert run("edit", *SMALL, "--until", "fc", "-q", "--force").code == 0
     assert "is the input" in refuses(folder, "edit", *SMALL, "--until", "fc", "-o", "small", "--force")
 

@@ -65,7 +65,7 @@ def test_a_later_preparation(folder: Path) -> None:
 def test_files_of_others_and_inputs(folder: Path) -> None:
     assert "is the input" in refuses(folder, *PAIR, "-o", "net")
     (folder / "a.cfg").write_text("mine")
-    assert "was not written by nnie_prep" in refuses(folder, *PAIR, "-o", "a")
+    assert "nothing shows that nnie_prep made it" in refuses(folder, *PAIR, "-o", "a")
     assert run(*PAIR, "-o", "a", "--force").code == 0
     assert "names no file" in refuses(folder, *PAIR, "-o", ".cfg")
     assert "sections cannot be computed" in _with(folder, "activation=leaky", "activation=lekay")

@@ -200,7 +200,7 @@ def test_numpy_writes_an_archive(folder: Folder) -> None:
         out.commit()
     with np.load(target) as blobs:
         assert np.array_equal(blobs["x"], x) and np.array_equal(blobs["y"], x[0])
-    with pytest.raises(UserError, match="was not written by nnie_prep"):
+    with pytest.raises(UserError, match="nothing shows that nnie_prep made it"):
         Outputs([target], [], also_read=folder.inputs).__enter__()
 
 
@@ -396,7 +396,7 @@ def test_a_run_that_fails_after_a_killed_one_does_not_lose_what_vouches(folder: 
 def test_what_a_killed_run_left_does_not_vouch_for_a_file_of_the_users(folder: Folder) -> None:
     _kill_after_renames(folder, "new", 1)
     folder.targets[0].write_bytes(b"finetuned by the user")
-    assert "nothing shows that nnie_prep made it" in refused(folder).message
+    assert "differs from what nnie_prep made" in refused(folder).message
     assert folder.targets[0].read_bytes() == b"finetuned by the user"
 
 
@@ -482,7 +482,7 @@ def test_a_file_edited_by_hand_is_refused(folder: Folder, name: str) -> None:
         file.write(b"# mine\n")
     error = refused(folder)
     assert error.where == str(folder.path / name)
-    assert ("edited" if name == TEXT else "nothing shows that nnie_prep made it") in error.message
+    assert ("edited" if name == TEXT else "differs from what nnie_prep made of these") in error.message
 
 
 def test_a_caffemodel_whose_prototxt_is_gone_is_refused(folder: Folder) -> None:
