@@ -39,7 +39,7 @@ def description_of(prototxt: Path) -> dict[str, Any]:
     """The STEM.json beside a prototxt; {} where there is none, or something else of that name."""
     try:
         document = json.loads(prototxt.with_suffix(".json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) and "made_by" in document else {}
 

@@ -23,7 +23,8 @@ edit.py       edit
 quantize.py   quantize-sim, compare-dump
 batch.py      batch: many models, and the report on them
 manifest.py   which models
-children.py   each prepared in a process of its own, and the record of it
+children.py   each prepared in a process of its own
+record.py     what is kept of each, so that nothing is done twice
 junit.py      the report as JUnit's XML
 completion.py completion
 report.py     what people read: tables, verdicts, progress

@@ -1,9 +1,4 @@
-"""Models prepared in processes of their own, so many at a time, and the record of each that was.
-
-STEM.batch.json beside a model's files says how `batch` made them: with which arguments, from which other
-files, and what the proof said. A model is up to date when that record, the head of its prototxt and the
-files themselves agree with each other, with the inputs and with this version.
-"""
+"""Models prepared in processes of their own, so many at a time."""
 
 from __future__ import annotations
 
@@ -20,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnie_prep import __version__
 from nnie_prep.cli.manifest import Model
-from nnie_prep.cli.record import RECORD, read_record, write_record
+from nnie_prep.cli.record import RECORD, changed_since, is_current, may_replace, read_record, write_record
 from nnie_prep.errors import UserError
-from nnie_prep.outputs import hash_of, made_from
 
 # The child finds the modules that this process finds, and never one in the folder that it runs in.
 _PROGRAM = (
@@ -92,12 +85,12 @@ def prepare_all(
             while waiting and len(running) < jobs:
                 model = waiting.pop(0)
                 record = read_record(model.output(RECORD))
-                if not force and record is not None and _is_current(model, record):
-                    outputs = list(record["outputs"])
-                    results[model.name] = Result(model, "up to date", proof=record["proof"], outputs=outputs)
+                known = None if force else _known(model, record)
+                if known is not None:
+                    results[model.name] = known
                 else:
-                    notes = Path(folder, str(len(waiting)))
-                    running.append(_start(model, force or _is_whole(model, record), jobs, notes))
+                    replace = force or (record is not None and may_replace(model, record))
+                    running.append(_start(model, replace, jobs, Path(folder, str(len(waiting)))))
             for child in running[:]:
                 if (ended := _ended(child)) is not None:
                     running.remove(child)
@@ -106,6 +99,21 @@ def prepare_all(
             if running:
                 time.sleep(_TICK)
     return [results[model.name] for model in models]
+
+
+def _known(model: Model, record: dict[str, Any] | None) -> Result | None:
+    """What becomes of a model for which `prepare` need not be asked."""
+    if record is None:
+        return None
+    if is_current(model, record):
+        return Result(model, "up to date", proof=record["proof"], outputs=list(record["outputs"]))
+    changed = changed_since(model, record)
+    if not changed:
+        return None
+    names = ", ".join(str(model.folder / name) for name in changed)
+    what = f"what is there now is not what batch wrote, by {model.output(RECORD)}"
+    hint = "--force replaces it, another output spares it"
+    return Result(model, "failed", 2, error=str(UserError(what, names, hint)))
 
 
 @contextmanager
@@ -165,9 +173,12 @@ def _ended(child: _Child) -> Result | None:
     if code:
         result.error = _why_refused(report["verification"])
     else:
-        result.state = "prepared"
         result.outputs = [os.path.relpath(path, child.model.folder) for path in report["outputs"]]
-        _write_record(result)
+        try:
+            write_record(child.model, result.outputs, result.proof)
+            result.state = "prepared"
+        except UserError as error:
+            result.error = f"is prepared, but without a record of it: {error}"
     return result
 
 
@@ -217,51 +228,3 @@ def _stop(children: Sequence[_Child]) -> None:
         except subprocess.TimeoutExpired:
             child.process.kill()
             child.process.wait()
-
-
-# ---- the record -----------------------------------------------------------------------------------
-
-
-def _write_record(result: Result) -> None:
-    model = result.model
-    record = {
-        "batch": f"nnie_prep {__version__}",
-        "arguments": model.arguments(),
-        "also_read": {str(path): hash_of(path) for path in model.also_read()},
-        "outputs": {name: hash_of(model.folder / name) for name in result.outputs},
-        "proof": result.proof,
-    }
-    write_record(model.output(RECORD), record)
-
-
-def _is_current(model: Model, record: dict[str, Any]) -> bool:
-    """Whether `prepare` would write what is there, from what is there."""
-    if record["batch"] != f"nnie_prep {__version__}" or record["arguments"] != model.arguments():
-        return False
-    try:
-        made = made_from(model.output(".prototxt"))
-        return (
-            made is not None
-            and made.command == f"nnie_prep {__version__} prepare"
-            and made.input_hashes() == [hash_of(path) for path in model.input_paths()]
-            and record["also_read"] == {str(path): hash_of(path) for path in model.also_read()}
-            and _hashes(model, record) == record["outputs"]
-        )
-    except UserError:  # a file is gone, or cannot be read
-        return False
-
-
-def _is_whole(model: Model, record: dict[str, Any] | None) -> bool:
-    """Whether all that lies at the outputs is what batch wrote: then new inputs may replace it."""
-    if record is None:
-        return False
-    try:
-        hashes = _hashes(model, record)
-    except UserError:
-        return False
-    return bool(hashes) and hashes.items() <= record["outputs"].items()
-
-
-def _hashes(model: Model, record: dict[str, Any]) -> dict[str, str]:
-    """The hashes of those files of a record that are there."""
-    return {name: hash_of(path) for name in record["outputs"] if (path := model.folder / name).exists()}

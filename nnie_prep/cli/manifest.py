@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from nnie_prep.cli.parser import make_parser, parse
-from nnie_prep.cli.record import RECORD, is_recorded
+from nnie_prep.cli.record import FOR_COMPILER, RECORD, is_recorded
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
 from nnie_prep.outputs.made_by import made_from
@@ -232,7 +232,7 @@ def _sources(models: list[Model]) -> list[Model]:
 
     UserError for a pattern that finds no others.
     """
-    made = {_real(model.output(".prototxt")): model for model in models}
+    made = {_real(model.output(suffix)): model for model in models for suffix in (".prototxt", FOR_COMPILER)}
     found = [model for model in models if not (model.pattern and _is_result(model, made))]
     kept = {(model.where, model.pattern) for model in found}
     for model in models:
@@ -244,6 +244,10 @@ def _sources(models: list[Model]) -> list[Model]:
 
 def _is_result(model: Model, made: Mapping[str, Model]) -> bool:
     path = model.input_paths()[0]
+    if path.name.endswith(FOR_COMPILER):
+        maker = made.get(_real(path))
+        wrote = maker is not None and any(option.name == "images" for option in maker.options)
+        return wrote or is_recorded(path)
     head = made_from(path) if path.is_file() else None
     if head is None or not head.command.endswith(" prepare"):
         return False

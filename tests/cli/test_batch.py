@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from cli_cases import (
@@ -156,6 +156,8 @@ def test_junit_tells_a_no_from_an_error(five: Path) -> None:
     Path("report.xml").write_text("<testsuites name='of somebody else'/>")
     said = refuses(five, "batch", "models.yaml", "--junit", "report.xml")
     assert "report.xml: exists and" in said and said.endswith("--junit names another")
+    said = refuses(five, "batch", "models.yaml", "--junit", "models")
+    assert said.startswith("models: is a folder and is not replaced; ") and "-o" not in said
     assert "does not exist" in refuses(five, "batch", "models.yaml", "--junit", "no/report.xml")
 
 
@@ -250,6 +252,8 @@ AGAIN: dict[str, Callable[[], object]] = {
     "a lost record": lambda: Path("out/b.batch.json").unlink(),
     "a record that is none": lambda: Path("out/b.batch.json").write_text("[1]"),
     "a record cut short": lambda: Path("out/b.batch.json").write_text('{"batch": "nnie_prep 0.1.0"}'),
+    "a record too deep": lambda: Path("out/b.batch.json").write_text("[" * 100_000),
+    "a record without an answer": lambda: _record(proof={"worst_by_segment": "none"}),
     "another version": lambda: _record(batch="nnie_prep 0.0.9"),
 }
 
@@ -283,18 +287,73 @@ def test_the_input_of_the_proof_counts(done_five: Path) -> None:
     assert states(ran())["b"] == "failed"
 
 
-@pytest.mark.parametrize("name", ["out/b.prototxt", "out/b.caffemodel", "out/b.json"])
-def test_what_somebody_edited_is_not_replaced(done_five: Path, name: str) -> None:
-    """Not even where the inputs are new; --force does it."""
-    Path(name).write_bytes(Path(name).read_bytes() + b"\n")
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "longer": lambda content: content + b"\n",
+    "cut short": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "another's": lambda content: b"\xff" * len(content),
+    "another version": lambda content: content.replace(b"0.1.0", b"0.1.1", 1) + b"\n",
+}
+
+
+@pytest.mark.parametrize("suffix", [".prototxt", ".caffemodel", ".json", ".report.txt"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_not_as_batch_wrote_it_is_not_replaced(done_five: Path, suffix: str, damage: str) -> None:
+    """Not even where the inputs are new, and the message names the file that is to blame; --force does it."""
+    path = Path("out/b" + suffix)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
     for change in (lambda: None, _retrain):
         change()
         before = outputs()
-        report = ran()
-        assert Counter(states(report).values()) == {"up to date": 4, "failed": 1}
-        assert "--force replaces it" in report["models"][1]["error"]
+        report = ran("--only", "b")
+        assert states(report) == {"b": "failed"} and report["models"][0]["exit_code"] == 2
+        assert report["models"][0]["error"] == (
+            f"{path}: what is there now is not what batch wrote, by out/b.batch.json; "
+            "--force replaces it, another output spares it"
+        )
         assert outputs() == before
-    assert states(ran("--force")) == dict.fromkeys(NAMES, "prepared")
+    assert states(ran("--force", "--only", "b")) == {"b": "prepared"}
+    assert states(ran()) == dict.fromkeys(NAMES, "up to date")
+
+
+def test_without_the_record_the_files_speak_for_themselves(done_five: Path) -> None:
+    Path("out/b.batch.json").unlink()
+    Path("out/b.caffemodel").write_bytes(b"finetuned")
+    assert ran()["models"][1]["error"] == (
+        "out/b.caffemodel: exists and differs from what nnie_prep made of these inputs; "
+        "--force replaces it, another name spares it"
+    )
+
+
+def test_a_record_that_cannot_be_written(five: Path) -> None:
+    """That model fails, and the others do not."""
+    Path("out/b.batch.json").mkdir(parents=True)
+    report = ran("-j", 2)
+    assert states(report) == {name: "failed" if name == "b" else "prepared" for name in NAMES}
+    said = report["models"][1]["error"]
+    assert said.startswith(
+        "is prepared, but without a record of it: out/b.batch.json: is a folder and is not"
+    )
+    assert "-o" not in said
+
+
+@pytest.mark.parametrize("is_pattern", [False, True])
+def test_pictures_for_the_compiler(five: Path, is_pattern: bool) -> None:
+    """They count, and so do the files made of them, which are no model."""
+    cfg = "models/[a]*.cfg" if is_pattern else "models/a.cfg"
+    Path("models.yaml").write_text(f"models: [{{cfg: '{cfg}', options: {{images: pictures}}}}]")
+    Path("pictures").mkdir()
+    for name in "ab":
+        cv2.imwrite(f"pictures/{name}.png", np.full((9, 7, 3), ord(name), np.uint8))
+    assert states(ran()) == {"a": "prepared"}
+    assert states(ran()) == {"a": "up to date"}
+    cv2.imwrite("pictures/b.png", np.random.default_rng(5).integers(0, 256, (9, 7, 3)))
+    assert states(ran()) == {"a": "prepared"}
+    assert states(ran()) == {"a": "up to date"}
+    Path("pictures/b.png").rename("pictures/c.png")
+    assert states(ran()) == {"a": "prepared"}
+    Path("models/a_mapper.cfg").write_text(Path("models/a_mapper.cfg").read_text() + "[batch_num] 1\n")
+    assert "models/a_mapper.cfg: what is there now is not" in ran()["models"][0]["error"]
 
 
 def test_repaired_and_restarted(five: Path) -> None:
