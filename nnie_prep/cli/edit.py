@@ -28,6 +28,7 @@ from nnie_prep.cli.report import (
 )
 from nnie_prep.cli.weights import named_after, reader_of, save_with_caffe
 from nnie_prep.description import as_text, made_by
+from nnie_prep.edit import cuts, fields, inputs, layers
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.outputs import Outputs
@@ -62,12 +63,12 @@ def edit(options: Namespace) -> int:
     """Reads, edits in the order of the command line, writes, proves where it can, and commits."""
     if not options.edits:
         raise UserError("no edit is given", hint="give --until, --rename-layer or another; see edit --help")
-    inputs = [options.prototxt] + ([options.caffemodel] if options.caffemodel else [])
+    given = [options.prototxt] + ([options.caffemodel] if options.caffemodel else [])
     targets = _targets(options)
     also_read = [options.input] if options.input else []
     with (
         folder_of(options.output),
-        Outputs(targets, inputs, also_read, force=options.force) as out,
+        Outputs(targets, given, also_read, force=options.force) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
         progress("reading")
@@ -75,8 +76,8 @@ def edit(options: Namespace) -> int:
         before = read_net(options.prototxt, options.caffemodel, warnings, reader_of(options))
         after, blob_map = before.copy(), BlobMap(before.blob_names())
         outcome = _Outcome(before, after, blob_map, targets, warnings=warnings)
-        for name, values in _joined(options.edits):
-            notes = _apply(after, name, values)
+        asked = [_edit(name, values) for name, values in _joined(options.edits)]
+        for notes in edits.together(after, asked):
             blob_map.follow(notes)
             outcome.notes += notes
         _write(options, out, outcome, progress)
@@ -88,9 +89,9 @@ def edit(options: Namespace) -> int:
     for warning in [] if options.quiet or options.json else outcome.warnings:
         print(f"nnie_prep: warning: {warning}", file=sys.stderr)
     if options.json:
-        print(json.dumps(_json(inputs, outcome), indent=2))
+        print(json.dumps(_json(given, outcome), indent=2))
     elif not options.quiet:
-        print("\n".join(_text(options, inputs, outcome)))
+        print("\n".join(_text(options, given, outcome)))
     return 0 if outcome.passed else 1
 
 
@@ -117,30 +118,36 @@ def _joined(given: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _apply(net: Net, name: str, values: list[str]) -> list[Note]:
+def _edit(name: str, values: list[str]) -> tuple[str, edits.Edit]:
+    """An edit, and how it is typed."""
+    return " ".join(f"--{name} {value}" for value in values), _change(name, values)
+
+
+def _change(name: str, values: list[str]) -> edits.Edit:
+    value = values[0]
     if name == "until":
-        return edits.until(net, values)
+        return lambda net: cuts.until(net, values)
     if name == "from":
-        return edits.from_(net, values)
-    (value,) = values
-    if name == "rename-layer":
-        return edits.rename_layer(net, *_halves(name, value, "OLD=NEW"))
-    if name == "rename-blob":
-        return edits.rename_blob(net, *_halves(name, value, "OLD=NEW"))
+        return lambda net: cuts.from_(net, values)
+    if name in ("rename-layer", "rename-blob"):
+        old, new = _halves(name, value, "OLD=NEW")
+        rename = layers.rename_layer if name == "rename-layer" else layers.rename_blob
+        return lambda net: rename(net, old, new)
     if name == "drop":
-        return edits.drop(net, value)
+        return lambda net: layers.drop(net, value)
     if name == "batch":
         if len(extents := _extents(name, value)) != 1:
             raise UserError("takes one number", f"--batch {value}", "write --batch 2")
-        return edits.batch(net, extents[0])
+        return lambda net: inputs.batch(net, extents[0])
     if name == "input-shape":
-        blob, _, shape = value.rpartition("=")
-        return edits.input_shape(net, _extents(name, shape), blob or None)
+        blob, _, text = value.rpartition("=")
+        shape = tuple(_extents(name, text))
+        return lambda net: inputs.input_shape(net, shape, blob or None)
     # A layer's name may hold an equals sign, a field's cannot.
     end = value.find("=", value.rfind("]", 0, value.find("].") + 1) + 1)
     if end < 0:
         raise UserError("has no value", f"--set {value}", "write --set 'layer[name=conv1].FIELD=VALUE'")
-    return edits.set_field(net, value[:end].strip(), value[end + 1 :].strip())
+    return lambda net: fields.set_field(net, value[:end].strip(), value[end + 1 :].strip())
 
 
 def _halves(name: str, value: str, form: str) -> tuple[str, str]:
@@ -216,9 +223,9 @@ def _shape_changes(outcome: _Outcome) -> list[tuple[str, list[int] | None, list[
     return rows
 
 
-def _text(options: Namespace, inputs: Sequence[Path], outcome: _Outcome) -> list[str]:
+def _text(options: Namespace, given: Sequence[Path], outcome: _Outcome) -> list[str]:
     net = outcome.after
-    lines = [f"edit {' '.join(path.name for path in inputs)}", ""]
+    lines = [f"edit {' '.join(path.name for path in given)}", ""]
     told = [f"{note.layer}: {note.text}" if note.layer else note.text for note in outcome.notes]
     lines += [*few(told, "change", options.verbose), ""]
     rows = [
@@ -247,11 +254,11 @@ def _text(options: Namespace, inputs: Sequence[Path], outcome: _Outcome) -> list
     return [*lines, "nothing was written; --no-verify writes the result unproven"]
 
 
-def _json(inputs: Sequence[Path], outcome: _Outcome) -> dict[str, Any]:
+def _json(given: Sequence[Path], outcome: _Outcome) -> dict[str, Any]:
     net = outcome.after
     return {
         "command": "edit",
-        "inputs": [str(path) for path in inputs],
+        "inputs": [str(path) for path in given],
         "outputs": [str(path) for path in outcome.written] if outcome.passed else [],
         "changes": [{"layer": note.layer, "text": note.text} for note in outcome.notes],
         "shapes": [

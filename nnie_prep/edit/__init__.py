@@ -12,7 +12,8 @@
 
 Each changes the net in place and returns notes, whose fates say what became of blobs. An edit that cannot be
 done, or that makes a net whose shapes, wiring or weights do not fit together, raises UserError and leaves
-the net as it was. Only `until`, `from_` and the renames keep what the net computes.
+the net as it was; `together` does several that only fit with each other. Only `until`, `from_` and the
+renames keep what the net computes.
 
 cuts.py    until, from_            layers.py  rename_layer, rename_blob, drop
 inputs.py  input_shape, batch      fields.py  set_field
@@ -33,6 +34,8 @@ from nnie_prep.edit.inputs import shapes_text
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net, check_wiring
 from nnie_prep.shapes import Shape, blob_shapes, known_shapes, walk_shapes
+
+Edit = Callable[[Net], list[Note]]
 
 
 def until(net: Net, blobs: Sequence[str]) -> list[Note]:
@@ -137,12 +140,51 @@ def check(net: Net) -> None:
             )
 
 
-def _change(net: Net, apply: Callable[[Net], list[Note]]) -> list[Note]:
+def _change(net: Net, apply: Edit) -> list[Note]:
     """Tries an edit on a copy, and does it if that is a net."""
+    (notes,) = together(net, [("", apply)])
+    return notes
+
+
+def together(net: Net, edits: Sequence[tuple[str, Edit]]) -> list[list[Note]]:
+    """Does edits, those of cuts.py and its neighbours, one after the other; the notes of each.
+
+    Args:
+        edits: each with how the user calls it.
+
+    What comes of them all must be a net; what stands between need not be. Where it is none, the UserError
+    names the edit since which it was none, and the net is as it was.
+    """
     trial = net.copy()
-    apply(trial)
-    check(trial)
-    return apply(net)
+    for _, apply in edits:
+        apply(trial)
+    try:
+        check(trial)
+    except UserError as error:
+        culprit = _culprit(net, edits) if len(edits) > 1 else ""
+        message = f"after {culprit}: {error.message}" if culprit else error.message
+        raise UserError(message, error.where, error.hint) from None
+    return [apply(net) for _, apply in edits]
+
+
+def _culprit(net: Net, edits: Sequence[tuple[str, Edit]]) -> str:
+    """The first edit since which the net has not fitted together; "" if it never did."""
+    trial, found = net.copy(), ""
+    did = _fits(trial)
+    for text, apply in edits:
+        apply(trial)
+        before, did = did, _fits(trial)
+        if before and not did:
+            found = text
+    return found
+
+
+def _fits(net: Net) -> bool:
+    try:
+        check(net)
+    except UserError:
+        return False
+    return True
 
 
 def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:

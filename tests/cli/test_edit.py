@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from cli_cases import listing, refuses, run
 
-from nnie_prep import edit
 from nnie_prep.caffe_io import read_net
+from nnie_prep.edit import cuts
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Net
 from nnie_prep.shapes import net_input_shapes
@@ -88,6 +88,39 @@ def test_the_shapes_that_changed(folder: Path) -> None:
     assert document["shapes"][0] == {"blob": "conv", "before": [1, 6, 5, 6], "after": [1, 6, 9, 11]}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_edits_that_only_fit_together(folder: Path, order: int) -> None:
+    """The stride is halved and so is the input, whose inner product sees as many values as before."""
+    stride, shape = (("--set", "layer[name=conv].convolution_param.stride=1"), ("--input-shape", "1,3,7,8"))
+    for alone in (stride, shape):
+        assert "layer 'fc' have shapes 5x180" in refuses(folder, "edit", *SMALL, *alone)
+    both = (*stride, *shape) if order == 1 else (*shape, *stride)
+    old, net = read_net(*map(Path, SMALL)), edited(*both)
+    x = X[:, :, :7, :8]
+    conv = old.layer("conv")
+    assert conv is not None
+    conv.proto.convolution_param.stride[0] = 1
+    expected = forward(old, {"data": x}, ["prob"])["prob"]
+    np.testing.assert_array_equal(forward(net, {"data": x}, ["prob"])["prob"], expected)
+    assert net_input_shapes(net) == {"data": (1, 3, 7, 8)}
+
+
+def test_the_edit_that_is_to_blame_is_named(folder: Path) -> None:
+    """The one since which nothing fits, not one that another mends, nor the last."""
+    eps, stride = "layer[name=bn].batch_norm_param.eps=0.5", "layer[name=conv].convolution_param.stride=1"
+    arguments = (
+        "--set",
+        "layer[name=fc].bottom=data",
+        "--set",
+        eps,
+        "--set",
+        "layer[name=fc].bottom=dropped",
+    )
+    said = refuses(folder, "edit", *SMALL, *arguments, "--set", stride, "--rename-blob", "prob=p")
+    assert f": after --set {stride}: the weights of layer 'fc' have shapes 5x180" in said
+    assert "after" not in refuses(folder, "edit", *SMALL, "--set", stride)
+
+
 def test_a_net_whose_inputs_have_no_shape_yet(folder: Path) -> None:
     Path("bare.prototxt").write_text(
         'input: "data" layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { shift: 1 } }'
@@ -104,14 +137,14 @@ def test_without_weights(folder: Path) -> None:
 
 
 def test_a_wrong_edit_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = edit.until
+    right = cuts.until
 
     def wrong(net: Net, blobs: list[str]) -> Any:
         notes = right(net, blobs)
         net.layers[1].blobs[0] = np.asarray(net.layers[1].blobs[0]) * np.float32(1.001)
         return notes
 
-    monkeypatch.setattr(edit, "until", wrong)
+    monkeypatch.setattr(cuts, "until", wrong)
     before = listing(folder)
     done = run("edit", *SMALL, "--until", "dropped", "-o", "e")
     assert done.code == 1 and "DIFFERS" in done.out and "nothing was written" in done.out
@@ -122,14 +155,14 @@ def test_a_wrong_edit_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_tail_fed_with_the_wrong_blob_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tail's own layers are at fault: its scale is off."""
-    right = edit.from_
+    right = cuts.from_
 
     def wrong(net: Net, blobs: list[str]) -> Any:
         notes = right(net, blobs)
         net.layers[1].blobs[0] = np.asarray(net.layers[1].blobs[0])[::-1]
         return notes
 
-    monkeypatch.setattr(edit, "from_", wrong)
+    monkeypatch.setattr(cuts, "from_", wrong)
     done = run("edit", *SMALL, "--from", "dropped", "-o", "e")
     assert done.code == 1 and "blob fc is the first that differs" in done.out
 
