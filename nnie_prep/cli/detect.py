@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnie_prep import __version__
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, count_text, size_text, table
@@ -23,6 +24,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.normalization import folded_into
 from nnie_prep.outputs import Outputs
+from nnie_prep.outputs.made_inside import picture_made
 from nnie_prep.proof import without_training
 from nnie_prep.shapes import infer_shapes
 
@@ -79,7 +81,8 @@ def detect_on_picture(options: Namespace) -> int:
         progress("drawing")
         drawn, lacking = draw(picture, found, names, options.font)
         with out.open(output) as file:
-            file.write(encode(drawn, kind))
+            made = out.made(f"nnie_prep {__version__} detect")
+            file.write(picture_made(encode(drawn, kind), kind, made))
         out.commit()
     if lacking and not options.quiet:
         what = f"no font has the letters of {lacking[0]!r}; --font names one"

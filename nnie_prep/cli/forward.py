@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import BinaryIO
 
 import numpy as np
 
+from nnie_prep import __version__
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, shape_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 from nnie_prep.outputs import Outputs
+from nnie_prep.outputs.made_inside import write_npz
 from nnie_prep.proof import read_feeds, without_training
 from nnie_prep.shapes import infer_shapes
 
@@ -24,7 +22,7 @@ from nnie_prep.shapes import infer_shapes
 def run(options: Namespace) -> int:
     """Saves the net's outputs, or all its blobs, as arrays of an .npz under the blobs' names."""
     inputs = [options.prototxt, options.caffemodel, options.input]
-    with Outputs([options.output], [], inputs, force=options.force) as out:
+    with Outputs([options.output], inputs, force=options.force) as out:
         net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
         net = without_training(net)
         shapes = infer_shapes(net)
@@ -42,7 +40,8 @@ def run(options: Namespace) -> int:
                 "use --engine caffe with a Caffe that has the layer",
             )
         with out.open(options.output) as file:
-            _save(file, {name: blobs[name] for name in names})
+            made = out.made(f"nnie_prep {__version__} run", [f"--blobs {options.blobs}"])
+            write_npz(file, {name: blobs[name] for name in names}, made)
         out.commit()
     if options.json:
         print(json.dumps({name: list(blobs[name].shape) for name in names}, indent=2))
@@ -59,11 +58,3 @@ def run(options: Namespace) -> int:
         print("".join(f"{text}\n" for text in engine.told), end="")
         print(f"wrote {options.output}")
     return 0
-
-
-def _save(file: BinaryIO, blobs: Mapping[str, Array]) -> None:
-    """An .npz. (numpy.savez takes names as keywords, and a blob may be called "file".)"""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, values in blobs.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)

@@ -204,7 +204,9 @@ def _run(commands: Any, name: str) -> None:
     parser.add_argument(
         "--blobs", choices=("outputs", "all"), default="outputs", help="which blobs (default: outputs)"
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a file that was not made from these inputs"
+    )
     add_weights_engine(parser)
     add_engine(parser)
     add_output(parser)
@@ -227,7 +229,9 @@ def _detect(commands: Any, name: str) -> None:
         metavar="PICTURE",
         help="the .png, .jpg or .bmp that is written (default: the picture's name with _detected.png behind)",
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a file that was not made from these inputs"
+    )
     parser.add_argument(
         "--heads", type=Path, metavar="STEM.json", help="what describes the heads (default: beside PROTOTXT)"
     )

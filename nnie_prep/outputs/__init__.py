@@ -12,6 +12,7 @@ Leaving without a commit, by an exception too, removes the temporary files. The 
 and SIGHUP into exceptions; after SIGKILL or a power cut the next run for the same targets cleans up.
 
     made_by.py         the head comment: composed, read, compared
+    made_inside.py     the same at the end of pictures and .npz
     hashing_writer.py  hashes a file while it is written
     early_sync.py      and has the disk take it meanwhile
     target_checks.py   what must never be replaced

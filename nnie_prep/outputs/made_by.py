@@ -16,14 +16,19 @@ on a model of 248 MB would take longer than writing it.
 The prototxt is written last and so vouches for the files that were written before it: those have no
 room for a note of their own. The hash of the text below tells a file that was edited by hand,
 or cut short, from one that is as it was written.
+
+A file that is no text has the comment at its end, with `# all above: xxh128:<32 hex>` as its last line and
+no more behind it than the file's format needs: see made_inside.py.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -32,7 +37,11 @@ from nnie_prep.errors import UserError
 _CHUNK = 1 << 20
 _HEAD_LIMIT = 1 << 16  # bytes; a longer head is none of ours
 _NAMED_HASH = re.compile(r"# (input|output): (.*) xxh128:([0-9a-f]{32})")
+_TAIL = re.compile(
+    rb"# nnie_prep [^\n]*\n(?:# [^\n]*\n)*?# all above: xxh128:([0-9a-f]{32})\n.{0,16}\Z", re.DOTALL
+)
 _BODY_HASH = re.compile(r"# text below: xxh128:([0-9a-f]{32})")
+_ABOVE_HASH = re.compile(r"# all above: xxh128:([0-9a-f]{32})")
 
 
 @dataclass(frozen=True)
@@ -76,12 +85,21 @@ def hash_of(path: Path) -> str:
 
 def head_comment(made: Made, body: bytes) -> bytes:
     """The comment to write before `body`, its closing empty line included."""
+    digest = xxhash.xxh3_128(body).hexdigest()
+    return "".join(line + "\n" for line in [*_lines(made), f"# text below: xxh128:{digest}", ""]).encode()
+
+
+def tail_comment(made: Made, digest: str) -> bytes:
+    """The comment to write behind what has this hash, in a file that is no text. Its length does not
+    depend on the hash."""
+    return "".join(line + "\n" for line in [*_lines(made), f"# all above: xxh128:{digest}"]).encode()
+
+
+def _lines(made: Made) -> list[str]:
     lines = [f"# {made.command}"]
     lines += [f"# input: {_one_line(name)} xxh128:{digest}" for name, digest in made.inputs]
     lines += [f"# option: {_one_line(option)}" for option in made.options]
-    lines += [f"# output: {_one_line(name)} xxh128:{digest}" for name, digest in made.outputs]
-    lines.append(f"# text below: xxh128:{xxhash.xxh3_128(body).hexdigest()}")
-    return "".join(line + "\n" for line in [*lines, ""]).encode()
+    return lines + [f"# output: {_one_line(name)} xxh128:{digest}" for name, digest in made.outputs]
 
 
 def without_head(text: bytes) -> bytes:
@@ -92,26 +110,44 @@ def without_head(text: bytes) -> bytes:
 
 
 def made_from(path: Path) -> Made | None:
-    """What the head of a file says, None if it has no head of ours. UserError if it cannot be read."""
+    """What the comment in a file says, None if it has none of ours. UserError if it cannot be read."""
     try:
         with path.open("rb") as file:
             start = file.read(_HEAD_LIMIT)
             head, _, body = start.partition(b"\n\n")
             if not head.startswith(b"# nnie_prep "):
-                return None
+                return _made_at_end(file)
             digest = xxhash.xxh3_128(body)
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
         raise _cannot_read(path, error) from error
-    lines = head.decode(errors="replace").split("\n")
+    return _made(head, _BODY_HASH, digest.hexdigest())
+
+
+def _made_at_end(file: BinaryIO) -> Made | None:
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - _HEAD_LIMIT))
+    found = _TAIL.search(file.read())
+    if found is None:
+        return None
+    digest, left = xxhash.xxh3_128(), start + found.start()
+    file.seek(0)
+    while chunk := file.read(min(left, _CHUNK)):
+        digest.update(chunk)
+        left -= len(chunk)
+    return _made(found[0], _ABOVE_HASH, digest.hexdigest())
+
+
+def _made(comment: bytes, hash_line: re.Pattern[str], digest: str) -> Made:
+    lines = comment.decode(errors="replace").split("\n")
     named = [match.groups() for line in lines if (match := _NAMED_HASH.fullmatch(line))]
     return Made(
         command=lines[0].removeprefix("# "),
         inputs=tuple((name, value) for kind, name, value in named if kind == "input"),
         options=tuple(line.removeprefix("# option: ") for line in lines if line.startswith("# option: ")),
         outputs=tuple((name, value) for kind, name, value in named if kind == "output"),
-        intact=[m[1] for line in lines if (m := _BODY_HASH.fullmatch(line))] == [digest.hexdigest()],
+        intact=[m[1] for line in lines if (m := hash_line.fullmatch(line))] == [digest],
     )
 
 

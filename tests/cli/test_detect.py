@@ -107,10 +107,7 @@ def test_names(pair: Path) -> None:
     Path("names").write_bytes("\ufeffКот\r\n犬 one\r\n\r\n".encode())
     done = run(*DETECT, "--names", "names")
     assert done.code == 0 and "Кот " in done.out and "犬 one " in done.out
-    kinds = [
-        one["name"]
-        for one in json.loads(run(*DETECT, "--names", "names", "--json", "--force").out)["detections"]
-    ]
+    kinds = [one["name"] for one in json.loads(run(*DETECT, "--names", "names", "--json").out)["detections"]]
     assert kinds == [("Кот", "犬 one")[one.kind] for one in expected()]
 
 
@@ -121,6 +118,23 @@ def test_where_the_picture_goes(pair: Path, name: str) -> None:
     drawn = cv2.imread(name)
     assert drawn is not None and drawn.shape == (30, 60, 3)
     assert not Path("room_detected.png").exists()
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.jpg", "b.bmp"])
+def test_what_was_drawn_of_the_same_inputs_is_drawn_anew(pair: Path, name: str) -> None:
+    """With other options too. Not what was edited, nor what was drawn of another picture."""
+    arguments = (*DETECT, "-o", name)
+    assert run(*arguments, "-q").code == 0
+    first = Path(name).read_bytes()
+    assert run(*arguments, "-q").code == 0 and Path(name).read_bytes() == first
+    assert run(*arguments, "-q", "--threshold", "0.9").code == 0 and Path(name).read_bytes() != first
+    Path(name).write_bytes(first[:40] + bytes([first[40] ^ 1]) + first[41:])
+    assert "was edited after nnie_prep wrote it" in refuses(pair, *arguments)
+    Path(name).write_bytes(first[:-100])
+    assert "nothing shows that nnie_prep made it" in refuses(pair, *arguments)
+    Path(name).write_bytes(first)
+    cv2.imwrite("room.png", np.zeros((30, 60, 3), np.uint8))
+    assert "other versions of them (net.prototxt, net.caffemodel, room.png" in refuses(pair, *arguments)
 
 
 def test_a_name_that_cannot_be_drawn_is_a_warning(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +151,7 @@ def test_nothing_found_is_an_answer(pair: Path) -> None:
     assert "nothing found with a confidence above 1" in done.out
     drawn, room = cv2.imread("room_detected.png"), cv2.imread("room.png")
     assert drawn is not None and room is not None and np.array_equal(drawn, room)
-    assert json.loads(run(*DETECT, "--threshold", "1", "--json", "--force").out)["detections"] == []
+    assert json.loads(run(*DETECT, "--threshold", "1", "--json").out)["detections"] == []
 
 
 def test_a_converted_pair_finds_what_the_prepared_one_does(pair: Path) -> None:

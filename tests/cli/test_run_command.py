@@ -51,9 +51,11 @@ def test_caffe_computes_the_same(picture: np.ndarray) -> None:
 
 def test_the_same_run_gives_the_same_bytes(picture: np.ndarray) -> None:
     np.savez("x.npz", data=picture[0].astype(np.float64))  # no batch axis, another type
-    for name, file in (("a", "x.npy"), ("b", "x.npz")):
+    for name, file in (("a", "x.npy"), ("b", "x.npy"), ("c", "x.npz")):
         assert run("run", *PAIR, "--input", file, "-o", f"{name}.npz", "-q").code == 0
     assert Path("a.npz").read_bytes() == Path("b.npz").read_bytes()
+    with np.load("a.npz") as one, np.load("c.npz") as other:
+        np.testing.assert_array_equal(one["prob"], other["prob"])
 
 
 def test_pictures_of_another_number_and_size(folder: Path) -> None:
@@ -82,8 +84,16 @@ def test_what_may_be_overwritten(picture: np.ndarray) -> None:
     for output in (*PAIR, "x.npy"):
         assert "is the input" in refuses(Path(), *arguments, "-o", output, "--force")
     assert run(*arguments, "-o", "y.npz").code == 0
-    assert "--force" in refuses(Path(), *arguments, "-o", "y.npz")
+    first = Path("y.npz").read_bytes()
+    assert run(*arguments, "-o", "y.npz").code == 0 and Path("y.npz").read_bytes() == first
+    assert run(*arguments, "-o", "y.npz", "--blobs", "all").code == 0
+    np.savez("y.npz", prob=np.zeros(5))
+    assert "nothing shows that nnie_prep made it" in refuses(Path(), *arguments, "-o", "y.npz")
+    Path("y.npz").write_bytes(b"\0" + first)
+    assert "was edited after nnie_prep wrote it" in refuses(Path(), *arguments, "-o", "y.npz")
     assert run(*arguments, "-o", "y.npz", "--force").code == 0
+    np.save("x.npy", picture + 1)
+    assert "was made from other inputs or other versions" in refuses(Path(), *arguments, "-o", "y.npz")
 
 
 def test_an_unknown_layer_before_an_output(picture: np.ndarray) -> None:
