@@ -119,6 +119,32 @@ def test_it_finds_the_face_that_opencv_finds(folder: Path, picture: NDArray[np.f
     np.testing.assert_allclose(after[sure], before[sure], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("mean", [(104.0, 177.0, 123.0), ()])
+def test_detect_draws_the_box_that_opencv_finds(
+    folder: Path, photo: NDArray[np.float32], mean: tuple[float, ...]
+) -> None:
+    """On the whole photograph, which is stretched; without a mean the first layer alone normalises it."""
+    bgr = np.round(photo.transpose(1, 2, 0)[:, :, ::-1] * 255).astype(np.uint8)
+    cv2.imwrite(str(folder / "photo.png"), bgr)
+    theirs = cv2.dnn.readNetFromCaffe(str(folder / "net.prototxt"), str(folder / "net.caffemodel"))
+    theirs.setInput(cv2.dnn.blobFromImage(bgr, 1, (300, 300), mean))
+    expected = theirs.forward()[0, 0, 0]
+    options = ["--mean", ",".join(map(str, mean))] if mean else []
+    done = run(
+        "detect", folder / "net.prototxt", folder / "net.caffemodel", folder / "photo.png",
+        "--json", *options,
+    )  # fmt: skip
+    assert done.code == 0, done
+    document = json.loads(done.out)
+    (found,) = document["detections"]
+    assert found["name"] == "1" and abs(found["confidence"] - expected[2]) < 1e-3
+    height, width = bgr.shape[:2]
+    box = np.array([found[edge] for edge in ("left", "top", "right", "bottom")])
+    np.testing.assert_allclose(box, expected[3:] * (width, height, width, height), atol=0.3)
+    told = "minus 104/177/123" if mean else "else as it is, by layer data_bn, which normalises it"
+    assert document["fed"] == ["BGR", told]
+
+
 @pytest.mark.caffe
 def test_both_engines_agree(folder: Path, picture: NDArray[np.float32]) -> None:
     ours, theirs = (_detections(folder, "net_inference", engine, picture) for engine in ("numpy", "caffe"))

@@ -16,6 +16,7 @@ mapper_inputs.py  what it is asked of inputs
 compare.py    verify
 forward.py    run
 detect.py     detect
+detect_kinds.py  what kinds of detectors are fed with, and what finds their boxes
 inspect.py    inspect
 show.py       show, passes
 diff.py       diff

@@ -40,12 +40,23 @@ def asked_preprocessing(
     """
     if not cfg_draft.takes_pictures(shape, limits) or _given(options.tensors, name, "--tensors"):
         return None
-    prototxt = prototxt or options.prototxt
+    fed_otherwise = _fed_otherwise(options, net, name, limits)
+    return preprocessing_of(options, net, name, prototxt or options.prototxt, fed_otherwise)
+
+
+def preprocessing_of(
+    options: Namespace, net: Net, name: str, prototxt: Path, fed_otherwise: bool = False
+) -> Preprocessing:
+    """What is done to the pictures of an input: what the user says, over what the files say.
+
+    Raises UserError where nobody says anything. With `fed_otherwise` what is said without an input's name
+    may be meant for another input.
+    """
     known = known_preprocessing(net, name, prototxt, description_of(prototxt), options.transform)
     changes = _changes(options, name)
     if known is not None and known.who == "--fold-input" and {"scale", "mean"} & changes.keys():
         named = any(text.startswith(f"{name}=") for text in (*options.scale, *options.mean))
-        if named or not _fed_otherwise(options, net, name, limits):
+        if named or not fed_otherwise:
             if known.open_mean and "scale" not in changes:
                 return replace(known, **changes, who="as asked", in_net=False)
             raise UserError(

@@ -32,7 +32,13 @@ from nnie_prep.cli.arguments import (
     number,
 )
 from nnie_prep.cli.parser_batch import add_batch, add_completion
-from nnie_prep.cli.parser_nnie import add_check, add_compare_dump, add_mapper_cfg, add_quantize_sim
+from nnie_prep.cli.parser_nnie import (
+    add_check,
+    add_compare_dump,
+    add_mapper_cfg,
+    add_normalization,
+    add_quantize_sim,
+)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -217,7 +223,7 @@ def _detect(commands: Any, name: str) -> None:
         commands,
         name,
         "detect.detect_on_picture",
-        "Decode the detection heads on a picture, print the boxes and draw them",
+        "Run a detector, Darknet's or an SSD, on a picture, print the boxes and draw them",
         "yolov3-tiny.prototxt yolov3-tiny.caffemodel photo.jpg --names coco.names",
     )
     add_pair(parser)
@@ -247,8 +253,8 @@ def _detect(commands: Any, name: str) -> None:
     parser.add_argument(
         "--nms",
         type=number(float, 0.0, 1.0),
-        default=0.45,
-        help="overlap above which the weaker of two boxes of a class goes (default: 0.45)",
+        help="overlap above which the weaker of two boxes of a class goes (default: 0.45; a DetectionOutput "
+        "has its own)",
     )
     parser.add_argument(
         "--letterbox",
@@ -257,6 +263,7 @@ def _detect(commands: Any, name: str) -> None:
     )
     parser.add_argument("--tree", type=Path, metavar="FILE", help="the tree of classes of a yolo9000")
     parser.add_argument("--font", type=Path, metavar="FILE", help="a TrueType font for the labels")
+    add_normalization(parser)
     add_weights_engine(parser)
     add_engine(parser)
     add_output(parser)

@@ -124,7 +124,7 @@ def add_mapper_cfg(commands: Any, name: str) -> None:
     parser.add_argument("--rules", action="store_true", help="list the rules of --check")
     add_chip(parser)
     _add_calibration(parser)
-    _add_normalization(parser)
+    add_normalization(parser)
     _add_compilation(parser)
     add_weights_engine(parser)
     add_caffe_python(parser)
@@ -167,7 +167,7 @@ def _add_calibration(parser: Parser) -> None:
     )
 
 
-def _add_normalization(parser: Parser) -> None:
+def add_normalization(parser: Parser) -> None:
     parser.add_argument(
         "--transform",
         type=Path,

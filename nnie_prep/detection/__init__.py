@@ -1,10 +1,11 @@
-"""Detection heads on a picture: prepared as Darknet does, decoded, suppressed, drawn.
+"""Detection heads on a picture: prepared as Darknet does, decoded, suppressed, drawn; and what an SSD found.
 
 preparation.py   plain resizing and letterboxing by Darknet's own rules, and the way back
 decoding.py      [yolo], [Gaussian_yolo], [region], [detection]: a head's blob to candidates
 class_tree.py    the tree of classes of yolo9000
 suppression.py   Darknet's three kinds of non-maximum suppression
 heads.py         STEM.json: which blobs, decoded with which numbers
+detection_output.py  the rows of an SSD's own layer
 picture.py       picture files, through Pillow
 drawing.py       boxes and labels, through Pillow
 

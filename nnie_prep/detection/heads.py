@@ -114,6 +114,10 @@ def read_description(path: Path, tree: Path | None = None) -> Description:
             ignored.append(f"{kind} of section {fields.get('index')}")
         elif isinstance(kind, str) and kind in _READERS:
             heads.append(_READERS[kind](_Fields(fields, where, path.parent, tree)))
+        elif kind == "DetectionOutput":
+            raise UserError(
+                "is a DetectionOutput that was cut off", where, "give the pair that it was cut from"
+            )
         else:
             raise UserError(f"is of type {kind!r}, expected {', '.join(_READERS)}", where, hint)
     if not heads:

@@ -207,6 +207,8 @@ def test_pillow_is_asked_for_in_a_line(pair: Path, monkeypatch: pytest.MonkeyPat
         ((*DETECT, "--font", "names"), "names: is no font"),
         ((*DETECT, "--font", "no"), "no: does not exist"),
         ((*DETECT, "--tree", "no"), "no: does not exist"),
+        ((*DETECT, "--mean", "127"), "--mean: is for a net that ends in DetectionOutput; one of Darknet's"),
+        ((*DETECT, "--order", "bgr"), "--order: is for a net that ends in DetectionOutput; one of Darknet's"),
         ((*DETECT, "--threshold", "nan"), "nan is not between 0 and 1"),
         ((*DETECT, "--nms", "-1"), "-1 is not between 0 and 1"),
         (

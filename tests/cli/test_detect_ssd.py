@@ -1,0 +1,191 @@
+"""`detect` on a net that ends in DetectionOutput, a thin MobileNet-SSD: its boxes are those that OpenCV's own
+reader and layers find."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from cli_cases import refuses, run
+from drawn_nets import drawn
+from numpy.typing import NDArray
+
+from nnie_prep.nnie_caffe_pb2 import BlobProto
+
+DETECT = ("detect", "ssd.prototxt", "ssd.caffemodel", "room.png")
+SIZE = (160, 128)
+CLASSES = 21
+
+
+@pytest.fixture
+def ssd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """ssd.prototxt and .caffemodel of 128x160, and room.png of 150x70, waves of colours under noise."""
+    pair = drawn("mobilenet_ssd_v1", "--depth", "0.25", "--size", "128", "160")
+    for path in pair:
+        shutil.copy(path, tmp_path / path.with_stem("ssd").name)
+    monkeypatch.chdir(tmp_path)
+    text = Path("ssd.prototxt").read_text().replace("confidence_threshold: 0.25", "confidence_threshold: 0.2")
+    # OpenCV reads the sizes of priors as whole numbers.
+    Path("ssd.prototxt").write_text(re.sub(r"(m\w\w_size: )(\d+\.\d+)", _rounded, text))
+    y, x = np.mgrid[:70, :150]
+    waves = np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 23)], axis=2) * 90 + 120
+    noise = np.random.default_rng(8).normal(0, 15, waves.shape)
+    cv2.imwrite("room.png", np.clip(waves + noise, 0, 255).astype(np.uint8))
+    return tmp_path
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"{match[1]}{round(float(match[2]))}"
+
+
+def opencvs(
+    mean: Sequence[float] = (0,), scale: float = 1.0, rgb: bool = False, least: float = 0.25
+) -> NDArray[np.float64]:
+    """Rows of label, confidence, left, top, right, bottom in pixels, the most confident first."""
+    net = cv2.dnn.readNetFromCaffe("ssd.prototxt", "ssd.caffemodel")
+    picture = cv2.imread("room.png")
+    assert picture is not None
+    values = cv2.resize(picture, SIZE).astype(np.float32)[:, :, :: -1 if rgb else 1]
+    fed = (values - np.asarray(mean, np.float32)) * np.float32(scale)
+    net.setInput(np.ascontiguousarray(fed.transpose(2, 0, 1)[np.newaxis]))
+    rows = np.asarray(net.forward(), np.float64)[0, 0]
+    corners = np.clip(rows[:, 3:], 0, 1) * (150, 70, 150, 70)
+    seen = (rows[:, 2] > least) & (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
+    found = np.concatenate([rows[:, 1:3], corners], axis=1)[seen]
+    return found[np.argsort(-found[:, 1], kind="stable")]
+
+
+def ours(*options: object, pair: Sequence[str] = DETECT[1:3]) -> NDArray[np.float64]:
+    done = run("detect", *pair, DETECT[3], "--json", *options)
+    assert (done.code, done.err) == (0, ""), done
+    keys = ("kind", "confidence", "left", "top", "right", "bottom")
+    found = [[one[key] for key in keys] for one in json.loads(done.out)["detections"]]
+    return np.array(found, np.float64).reshape(-1, 6)
+
+
+def assert_same(found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
+    """Resizing differs by a level in a few pixels, which a random net carries to 1e-3 of a confidence."""
+    assert len(expected) > 5 and len(set(expected[:, 0])) > 2
+    assert len(found) == len(expected)
+    unmatched = list(expected)
+    for row in found:  # those that hardly differ in confidence may change places
+        distances = [np.abs(row - other) / (0.1, 2e-3, 0.5, 0.5, 0.5, 0.5) for other in unmatched]
+        best = min(range(len(unmatched)), key=lambda place: float(distances[place].max()))
+        assert distances[best].max() < 1, (row, unmatched[best])
+        del unmatched[best]
+
+
+NORMAL = {"mean": (127.5,), "scale": 0.007843}
+HOW: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "mean and scale": (("--mean", "127.5", "--scale", "0.007843"), NORMAL),
+    "means": (
+        ("--mean", "104,117,123", "--scale", "0.017"),
+        {"mean": (104, 117, 123), "scale": 0.017},
+    ),
+    "rgb": (
+        ("--mean", "124,117,104", "--scale", "0.017", "--order", "rgb"),
+        {"mean": (124, 117, 104), "scale": 0.017, "rgb": True},
+    ),
+    "scale": (("--scale", "0.011"), {"scale": 0.011}),
+    "threshold": (
+        ("--mean", "127.5", "--scale", "0.007843", "--threshold", "0.26"),
+        NORMAL | {"least": 0.26},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_boxes_are_opencvs(ssd: Path, how: str) -> None:
+    options, same = HOW[how]
+    assert_same(ours(*options), opencvs(**same))
+    report = run(*DETECT, *options).out.splitlines()
+    assert report[0].startswith("room.png (150x70), resized to 160x128")
+    drawn_one, room = cv2.imread("room_detected.png"), cv2.imread("room.png")
+    assert drawn_one is not None and room is not None
+    assert drawn_one.shape == room.shape and not np.array_equal(drawn_one, room)
+
+
+def test_what_it_is_fed_with_matters_and_is_told(ssd: Path) -> None:
+    rows = [opencvs(**same) for _, same in HOW.values()]
+    assert len({row[0].tobytes() for row in rows[:4]}) == 4
+    for options, told in (
+        (HOW["rgb"][0], "RGB, minus 124/117/104, times 0.017"),
+        (HOW["scale"][0], "BGR, times 0.011"),
+    ):
+        assert run(*DETECT, *options).out.splitlines()[0] == f"room.png (150x70), resized to 160x128, {told}"
+
+
+def test_the_files_may_say_how(ssd: Path) -> None:
+    """A transform_param, or a mean file of Caffe's."""
+    Path("train.prototxt").write_text(
+        'layer { name: "d" type: "Data" top: "data" transform_param { scale: 0.007843 mean_value: 127.5 } }'
+    )
+    expected = opencvs(**NORMAL)
+    assert_same(ours("--transform", "train.prototxt"), expected)
+    values = np.tile(np.float32([[[104]], [[117]], [[123]]]), (1, 128, 160))
+    message = BlobProto(num=1, channels=3, height=128, width=160, data=values.ravel())
+    Path("mean.binaryproto").write_bytes(message.SerializeToString())
+    assert_same(ours("--mean", "mean.binaryproto", "--scale", "0.017"), opencvs(**HOW["means"][1]))
+
+
+def test_the_layers_own_thresholds_hold(ssd: Path) -> None:
+    done = json.loads(run(*DETECT, *HOW["scale"][0], "--threshold", "0.1", "--json").out)
+    assert (done["threshold"], done["nms"], done["nms_kind"]) == (0.2, 0.45, "DetectionOutput")
+    assert min(one["confidence"] for one in done["detections"]) > 0.2
+    done = run(*DETECT, *HOW["scale"][0], "--threshold", "1")
+    assert done.code == 0 and "nothing found with a confidence above 1" in done.out
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_names(ssd: Path, background: bool) -> None:
+    """With the background or without it."""
+    names = [f"thing {number}" for number in range(CLASSES)]
+    Path("names").write_text("\n".join(names if background else names[1:]))
+    found = json.loads(run(*DETECT, *HOW["scale"][0], "--json", "--names", "names").out)["detections"]
+    assert found and all(one["name"] == f"thing {one['kind']}" for one in found)
+
+
+@pytest.mark.caffe
+def test_in_caffe(ssd: Path) -> None:
+    options = HOW["mean and scale"][0]
+    np.testing.assert_allclose(ours(*options, "--engine", "caffe"), ours(*options), atol=1e-2, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "nobody says how input data was normalised in training; give --transform"),
+        (("--mean", "1,2"), "2 means for 3 channels; give one for each channel"),
+        (("--mean", "no"), "--mean no: is neither numbers nor a file"),
+        (("--scale", "0"), "--scale 0: is no factor"),
+        (("--scale", "1", "--nms", "0.3"), "suppresses by itself; edit --set 'layer[name=detection_out]."),
+        (("--scale", "1", "--letterbox"), "--letterbox: an SSD's pictures are stretched; leave it out"),
+        (
+            ("--scale", "1", "--names", "names"),
+            "names: holds 3 names, and layer detection_out has 21 classes",
+        ),
+        (("--mean", "small.binaryproto"), "its shape is (3, 2, 2), and the input's (3, 128, 160)"),
+        (("--transform", "no"), "no: does not exist"),
+        (("--scale", "1", "--heads", "ssd.prototxt"), "ssd.prototxt: is not JSON"),
+    ],
+)
+def test_mistakes(ssd: Path, options: tuple[str, ...], says: str) -> None:
+    Path("names").write_text("a\nb\nc\n")
+    message = BlobProto(num=1, channels=3, height=2, width=2, data=[0.0] * 12)
+    Path("small.binaryproto").write_bytes(message.SerializeToString())
+    assert says in refuses(ssd, *DETECT, *options)
+
+
+def test_a_head_that_is_cut_is_asked_for(ssd: Path) -> None:
+    """What `prepare` leaves has no DetectionOutput; and one of Darknet's is not fed as an SSD."""
+    assert run("prepare", *DETECT[1:3], "-q", "--no-verify", "-o", "cut").code == 0
+    said = refuses(ssd, "detect", "cut.prototxt", "cut.caffemodel", "room.png", "--scale", "1")
+    assert said.startswith("cut.json: head 0: is a DetectionOutput that was cut off; ")
+    assert "give the pair that it was cut from" in said
