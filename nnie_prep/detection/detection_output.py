@@ -26,9 +26,9 @@ def boxes_of(layer: Layer, rows: Array, picture: Size, threshold: float) -> list
 
     Args:
         rows: (1, 1, N, 7) of image, label, confidence, xmin, ymin, xmax, ymax, these in units of the
-            network's input (detection_output_layer.cpp); a label of -1 says that nothing was found.
+            network's input (detection_output_layer.cpp); a row of -1 says that nothing was found.
         picture: it was stretched over the input.
-        threshold: what a confidence must exceed, besides the layer's own.
+        threshold: what a confidence must exceed, 0 or more, besides the layer's own.
 
     Boxes are cut at the picture's edges; one that lies wholly outside is left out.
     """
@@ -37,8 +37,7 @@ def boxes_of(layer: Layer, rows: Array, picture: Size, threshold: float) -> list
         hint = "`nnie-prep run --blobs all` shows where they begin"
         raise UserError("its values are not finite", layer.origin or layer.name, hint)
     corners = np.clip(values[:, 3:], 0, 1) * (*picture, *picture)
-    seen = (values[:, 1] >= 0) & (values[:, 2] > threshold)
-    seen &= (corners[:, :2] < corners[:, 2:]).all(axis=1)
+    seen = (values[:, 2] > threshold) & (corners[:, :2] < corners[:, 2:]).all(axis=1)
     found = [
         Detection(int(row[1]), float(row[2]), *map(float, box))
         for row, box in zip(values[seen], corners[seen], strict=True)

@@ -356,6 +356,23 @@ def test_pictures_for_the_compiler(five: Path, is_pattern: bool) -> None:
     assert "models/a_mapper.cfg: what is there now is not" in ran()["models"][0]["error"]
 
 
+def test_a_cfg_of_the_users_own_for_the_compiler(five: Path) -> None:
+    """It stays when the model is first asked for one, though all else there is batch's own."""
+    Path("models.yaml").write_text("models: [{cfg: models/a.cfg}]")
+    ran()
+    Path("pictures").mkdir()
+    cv2.imwrite("pictures/a.png", np.zeros((9, 7, 3), np.uint8))
+    done = run("mapper-cfg", "models/a.prototxt", "models/a.caffemodel", "--images", "pictures", "-q")
+    assert done.code == 0
+    own = Path("models/a_mapper.cfg").read_bytes()
+    Path("models.yaml").write_text("models: [{cfg: models/a.cfg, options: {images: pictures}}]")
+    report = ran()
+    assert states(report) == {"a": "failed"}
+    assert "models/a_mapper.cfg: exists and" in report["models"][0]["error"]
+    assert Path("models/a_mapper.cfg").read_bytes() == own
+    assert states(ran("--force")) == {"a": "prepared"}
+
+
 def test_repaired_and_restarted(five: Path) -> None:
     """The way of a nightly build: what failed is tried again, what was done is not."""
     break_it()
