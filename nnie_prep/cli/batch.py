@@ -16,10 +16,10 @@ from typing import Any
 from nnie_prep.cli import junit
 from nnie_prep.cli.children import Result, prepare_all
 from nnie_prep.cli.manifest import Model, read_manifest
-from nnie_prep.cli.pipeline_file import pipeline_file
 from nnie_prep.cli.report import Progress, count_text, size_text, table
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
+from nnie_prep.outputs import Outputs
 
 _STATES = ("prepared", "up to date", "failed")
 
@@ -38,7 +38,7 @@ def batch(options: Namespace) -> int:
             force = options.force or junit.is_ours(options.junit)
             read = [path for model in manifest for path in [*model.input_paths(), *model.also_read()]]
             read = [options.manifest, *filter(Path.is_file, read)]  # a missing one is its model's failure
-            write = stack.enter_context(pipeline_file(options.junit, "--junit", read, force))
+            out = stack.enter_context(Outputs([options.junit], [], read, force=force, option="--junit"))
         try:
             results = _run(options, models)
         except KeyboardInterrupt as error:
@@ -47,7 +47,9 @@ def batch(options: Namespace) -> int:
             return 128 + int(*error.args or (signal.SIGINT,))
         seconds = time.monotonic() - begin
         if options.junit is not None:
-            write(junit.document(str(options.manifest), results, seconds))
+            with out.open(options.junit) as file:
+                file.write(junit.document(str(options.manifest), results, seconds))
+            out.commit()
     if options.json:
         print(json.dumps(_json(options.manifest, results, seconds), indent=2))
     elif not options.quiet:

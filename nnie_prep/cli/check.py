@@ -13,7 +13,6 @@ from typing import Any
 from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.findings import findings_json, findings_text
-from nnie_prep.cli.pipeline_file import pipeline_file
 from nnie_prep.cli.report import table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
@@ -23,6 +22,7 @@ from nnie_prep.net import Net
 from nnie_prep.nnie import CONFIDENCES, RULES, Finding, Limits, Rule
 from nnie_prep.nnie.cfg_rules import CFG_RULES
 from nnie_prep.nnie.sarif import sarif
+from nnie_prep.outputs import Outputs
 from nnie_prep.shapes import walk_shapes
 
 
@@ -39,9 +39,11 @@ def check(options: Namespace) -> int:
     if options.sarif is None:
         findings = _findings(options, limits)
     else:
-        with pipeline_file(options.sarif, "--sarif", read, _may_replace(options)) as write:
+        with Outputs([options.sarif], [], read, force=_may_replace(options), option="--sarif") as out:
             findings = _findings(options, limits)
-            write(json.dumps(sarif(findings, RULES, options.prototxt), indent=2).encode() + b"\n")
+            with out.open(options.sarif) as file:
+                file.write(json.dumps(sarif(findings, RULES, options.prototxt), indent=2).encode() + b"\n")
+            out.commit()
     counts = Counter(finding.severity for finding in findings)
     passed = not counts["error"] and not (options.strict and counts["warning"])
     if options.json:

@@ -213,7 +213,8 @@ def _last_line(err: str, code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"was ended by {name}" + ", for want of memory perhaps; lower -j" * (name == "SIGKILL")
-    return lines[-1].removeprefix("nnie_prep: error: ") if lines else f"exit code {code}"
+    said = lines[-1].removeprefix("nnie_prep: error: ") if lines else f"exit code {code}"
+    return said.replace(", -o names another", ", another output spares it")  # which a manifest calls it
 
 
 def _stop(children: Sequence[_Child]) -> None:

@@ -48,10 +48,9 @@ def detect_on_picture(options: Namespace) -> int:
     is_ssd = options.heads is None and detection_output(read_prototxt(options.prototxt)) is not None
     description_file = options.heads or options.prototxt.with_suffix(".json")
     if not is_ssd:
+        hint = "--heads names the .json that was written with the pair"
         _check_files(
-            [description_file],
-            "--heads names the .json that was written with the pair; without one, a net is to end in "
-            "DetectionOutput",
+            [description_file], hint if options.heads else f"{hint}, or end the net in DetectionOutput"
         )
         inputs.append(description_file)
     output = options.output or options.picture.with_name(options.picture.stem + "_detected.png")

@@ -101,9 +101,12 @@ def ssd_detector(options: Namespace, net: Net, size: Size) -> Detector:
     nms = layer.proto.detection_output_param.nms_param
     if options.nms is not None:
         change = f"layer[name={layer.name}].detection_output_param.nms_param.nms_threshold={options.nms:g}"
-        raise UserError("the net's DetectionOutput suppresses by itself", where, f"edit --set '{change}'")
+        hint = f"leave out --nms, or change the net: nnie-prep edit --set '{change}'"
+        raise UserError("the net's DetectionOutput suppresses by itself", where, hint)
     if options.letterbox:
         raise UserError("an SSD's pictures are stretched", "--letterbox", "leave it out")
+    if options.tree:
+        raise UserError("is for a network of Darknet's, and this one is an SSD", "--tree", "leave it out")
     source, (channels, height, width) = _input(net)
     if channels not in (1, 3):
         hint = "`nnie-prep run` takes any as .npy"

@@ -35,7 +35,8 @@ def boxes_of(layer: Layer, rows: Array, picture: Size, threshold: float) -> list
     values = np.asarray(rows, np.float64).reshape(-1, 7)
     if not np.isfinite(values).all():
         hint = "`nnie-prep run --blobs all` shows where they begin"
-        raise UserError("its values are not finite", layer.origin or layer.name, hint)
+        what = f"blob {layer.tops[0]} holds values that are not finite"
+        raise UserError(what, layer.origin or layer.name, hint)
     corners = np.clip(values[:, 3:], 0, 1) * (*picture, *picture)
     seen = (values[:, 2] > threshold) & (corners[:, :2] < corners[:, 2:]).all(axis=1)
     found = [

@@ -61,6 +61,7 @@ class Outputs:
         inputs: the files that the outputs are made from; their content decides what "the same inputs" are.
         also_read: files that must not be overwritten either, but do not decide what the outputs are.
         force: replace existing targets, whoever wrote them. Never an input, a folder or a link.
+        option: with which the user names the targets, for messages.
 
     Entering raises UserError for every reason that can be known before the work. So do `open`, the
     writing into what it returned, and `commit`, naming the target, when a disk is full or fails.
@@ -73,10 +74,12 @@ class Outputs:
         also_read: Sequence[Path] = (),
         *,
         force: bool = False,
+        option: str = "-o",
     ) -> None:
         self._inputs = list(inputs)
         self._also_read = list(also_read)
         self._force = force
+        self._option = option
         self._files = [Temporary(target) for target in targets]
         self._witnesses: list[Path] = []  # leftovers that vouch for an existing target
         self._hashes = Background(lambda: tuple((path.name, hash_of(path)) for path in self._inputs))
@@ -176,7 +179,7 @@ class Outputs:
         last = self._files[-1].target
         ours = [digest for _, digest in self.input_hashes()]
         if last in existing and (what := _why_strange(made_from(last), ours)):
-            raise _stranger(last, what)
+            raise self._stranger(last, what)
         vouched: dict[str, Path] = {}  # content hash -> who says that we wrote it
         named: set[str] = set()
         for path in [*leftovers, *([last] if last in existing else [])]:
@@ -192,9 +195,13 @@ class Outputs:
                 witness = vouched.get(hash_of(target))
                 if witness is None:
                     what = "differs from what nnie_prep made of these inputs" if target.name in named else ""
-                    raise _stranger(target, what or _why_strange(own, ours))
+                    raise self._stranger(target, what or _why_strange(own, ours))
                 if witness != last:
                     self._witnesses.append(witness)
+
+    def _stranger(self, target: Path, what: str) -> UserError:
+        hint = f"--force replaces it, {self._option} names another"
+        return UserError(f"exists and {what}", str(target), hint)
 
     def _close(self) -> None:
         for file in self._files:
@@ -214,9 +221,3 @@ def _why_strange(made: Made | None, input_hashes: list[str]) -> str:
         names = ", ".join(name for name, _ in made.inputs)
         return f"was made from other inputs or other versions of them ({names})"
     return "" if made.intact else "was edited after nnie_prep wrote it"
-
-
-def _stranger(target: Path, what: str) -> UserError:
-    return UserError(
-        f"exists and {what}", where=str(target), hint="--force replaces it, another name spares it"
-    )

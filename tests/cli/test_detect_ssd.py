@@ -165,7 +165,10 @@ def test_in_caffe(ssd: Path) -> None:
         (("--mean", "1,2"), "2 means for 3 channels; give one for each channel"),
         (("--mean", "no"), "--mean no: is neither numbers nor a file"),
         (("--scale", "0"), "--scale 0: is no factor"),
-        (("--scale", "1", "--nms", "0.3"), "suppresses by itself; edit --set 'layer[name=detection_out]."),
+        (
+            ("--scale", "1", "--nms", "0.3"),
+            "suppresses by itself; leave out --nms, or change the net: nnie-prep edit --set 'layer[",
+        ),
         (("--scale", "1", "--letterbox"), "--letterbox: an SSD's pictures are stretched; leave it out"),
         (
             ("--scale", "1", "--names", "names"),
@@ -173,6 +176,8 @@ def test_in_caffe(ssd: Path) -> None:
         ),
         (("--mean", "small.binaryproto"), "its shape is (3, 2, 2), and the input's (3, 128, 160)"),
         (("--transform", "no"), "no: does not exist"),
+        (("--tree", "names"), "--tree: is for a network of Darknet's, and this one is an SSD"),
+        (("--scale", "1e30"), "ssd.prototxt:1732: blob detection_out holds values that are not finite"),
         (("--scale", "1", "--heads", "ssd.prototxt"), "ssd.prototxt: is not JSON"),
     ],
 )
