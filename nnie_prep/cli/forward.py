@@ -23,6 +23,11 @@ def run(options: Namespace) -> int:
     """Saves the net's outputs, or all its blobs, as arrays of an .npz under the blobs' names."""
     inputs = [options.prototxt, options.caffemodel, options.input]
     with Outputs([options.output], inputs, force=options.force) as out:
+        if options.output.suffix == ".npy":
+            name = options.output.with_suffix(".npz").name
+            raise UserError(
+                "is to be an .npz, with arrays by the blobs' names", str(options.output), f"-o {name}"
+            )
         net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
         net = without_training(net)
         shapes = infer_shapes(net)

@@ -35,10 +35,12 @@ import xxhash
 from nnie_prep.errors import UserError
 
 _CHUNK = 1 << 20
-_HEAD_LIMIT = 1 << 16  # bytes; a longer head is none of ours
+_HEAD_LIMIT = 1 << 16  # bytes; a longer comment is none of ours
 _NAMED_HASH = re.compile(r"# (input|output): (.*) xxh128:([0-9a-f]{32})")
 _TAIL = re.compile(
-    rb"# nnie_prep [^\n]*\n(?:# [^\n]*\n)*?# all above: xxh128:([0-9a-f]{32})\n.{0,16}\Z", re.DOTALL
+    rb"# nnie_prep [^\n]*\n(?:# [^\n]*\n)*?# all above: xxh128:([0-9a-f]{32})\n"
+    rb"(?:|\xff\xd9|.{4}\0{4}IEND\xaeB`\x82)\Z",  # nothing, or how a JPEG ends, or a PNG
+    re.DOTALL,
 )
 _BODY_HASH = re.compile(r"# text below: xxh128:([0-9a-f]{32})")
 _ABOVE_HASH = re.compile(r"# all above: xxh128:([0-9a-f]{32})")

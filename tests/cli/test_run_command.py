@@ -83,6 +83,7 @@ def test_what_may_be_overwritten(picture: np.ndarray) -> None:
     arguments = ("run", *PAIR, "--input", "x.npy", "-q")
     for output in (*PAIR, "x.npy"):
         assert "is the input" in refuses(Path(), *arguments, "-o", output, "--force")
+    assert "y.npy: is to be an .npz" in refuses(Path(), *arguments, "-o", "y.npy")
     assert run(*arguments, "-o", "y.npz").code == 0
     first = Path("y.npz").read_bytes()
     assert run(*arguments, "-o", "y.npz").code == 0 and Path("y.npz").read_bytes() == first
