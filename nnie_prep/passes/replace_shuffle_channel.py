@@ -2,7 +2,8 @@
 
     before:  x -> ShuffleChannel -> y        after:  x -> Convolution -> y
 
-Declined where it is not known how many channels the layer reads.
+Declined where it is not known how many channels the layer reads, and for channels of vectors: a
+convolution takes pictures.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def shuffled(channels: int, group: int) -> list[int]:
 
 
 def _replaced(net: Net, layer: Layer, shape: Shape | None) -> Note:
-    if shape is None:
-        reason = f"the channels of {layer.bottoms[0]} are not known"
+    reason = f"the channels of {layer.bottoms[0]} are not known"
+    if shape is None or len(shape) != 4:
+        reason = f"{layer.bottoms[0]} of {'x'.join(map(str, shape))} is no picture" if shape else reason
         return Note(layer.name, f"ShuffleChannel not replaced: {reason}", changed=False)
     channels = shape[1]
     order = shuffled(channels, layer.proto.shuffle_channel_param.group)
