@@ -119,9 +119,8 @@ def check_values(drawn: Drawn, after: Net, blob_map: BlobMap) -> None:
     compared = 0
     for name, value in old.items():
         if blob_map[name].blobs:
-            found = np.concatenate(
-                [new[part] for part in blob_map[name].blobs], axis=1 if value.ndim > 1 else 0
-            )
+            parts = [new[part] for part in blob_map[name].blobs]
+            found = np.concatenate(parts, axis=1 if value.ndim > 1 else 0) if value.ndim else parts[0]
             if value.shape != found.shape:  # a batch of which the first is left
                 value = value[: len(found)]
             assert error(value, found) < TOLERANCE, name

@@ -7,16 +7,21 @@
 becomes 1: the compiler's cfg says how many are run at once. An Input layer with one shape for
 several tops gets a shape for each.
 
-The batch stays, with a note, where an input is no picture of 4 axes, or where another blob's shape would
-change by more than its batch (a Reshape that names it).
+The batch stays, with a note, where an input is no picture of 4 axes, where another blob's shape would
+change by more than its batch (a Reshape that names it), and where a layer computes from all pictures
+together: BatchNorm with the statistics of the batch, Softmax and the like on axis 0, weights for each
+picture of the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from nnie_prep import params
 from nnie_prep.blob_map import Note
 from nnie_prep.errors import UserError
-from nnie_prep.net import Net
-from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
+from nnie_prep.net import Layer, Net
+from nnie_prep.shapes import Shape, blob_shapes, net_input_shapes, walk_shapes
 
 
 def replace_inputs(net: Net) -> list[Note]:
@@ -53,13 +58,34 @@ def _why_batch_stays(net: Net, shapes: dict[str, Shape], several: dict[str, Shap
     if len({shape[0] for shape in shapes.values()}) > 1:
         return "the inputs differ in it"
     try:
-        before = infer_shapes(net)
-        after = infer_shapes(net, {name: (1, *shape[1:]) for name, shape in shapes.items()})
+        before = walk_shapes(net)
+        after = walk_shapes(net, {name: (1, *shape[1:]) for name, shape in shapes.items()})
+        for (layer, had, was), (_, has, becomes) in zip(before, after, strict=True):
+            for name, old, new in zip(layer.tops, was or (), becomes or (), strict=False):
+                if old and (old[1:] != new[1:] or new[0] != 1):
+                    return f"{name} would become {'x'.join(map(str, new))}"
+            if had and has and (reason := _why_joins(layer, had, has)):
+                return reason
     except UserError as error:
         return str(error)
-    for name, shape in before.items():
-        if shape and (shape[1:] != after[name][1:] or after[name][0] != 1):
-            return f"{name} would become {'x'.join(map(str, after[name]))}"
+    return ""
+
+
+def _why_joins(layer: Layer, had: Sequence[Shape], has: Sequence[Shape]) -> str:
+    """Why what the layer computes of one picture depends on the others, though the shapes allow it, or ""."""
+    if had[0] == has[0]:
+        return ""
+    if layer.type == "BatchNorm" and not params.batch_norm(layer).use_global_stats:
+        return f"{layer.name} uses the statistics of the batch"
+    axes = {
+        "ArgMax": layer.proto.argmax_param.axis if layer.proto.argmax_param.HasField("axis") else 1,
+        "Reduction": layer.proto.reduction_param.axis,
+        "Softmax": layer.proto.softmax_param.axis,
+    }
+    if layer.type in axes and params.canonical_axis(layer, axes[layer.type], had[0]) == 0:
+        return f"{layer.name} ({layer.type}) works across the pictures (axis 0)"
+    if blob_shapes(layer, had) != blob_shapes(layer, has):
+        return f"the weights of {layer.name} are for {had[0][0]} pictures"
     return ""
 
 
