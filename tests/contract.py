@@ -12,7 +12,7 @@ from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Net, check_wiring
 from nnie_prep.passes import Pass, run
-from nnie_prep.shapes import net_input_shapes
+from nnie_prep.shapes import blob_shapes, net_input_shapes, walk_shapes
 
 # Weights are rounded to float32 once, which is 6e-8 of each; all else is float64 on both sides.
 # Measured on 4,000 random nets, worst blob of each: 2e-7 in half of them, 2e-6 at the 99.9th percentile.
@@ -69,6 +69,7 @@ def check(drawn: Drawn, passes: Sequence[Pass]) -> dict[str, list[Note]]:
     assert content(before) == untouched
     check_names(before, after, blob_map)
     check_shared(after)
+    check_weights(after)
     if drawn.feeds:
         check_values(drawn, after, blob_map)
     return notes
@@ -107,6 +108,16 @@ def check_shared(after: Net) -> None:
             if spec.name:
                 values = np.asarray(blob).tobytes()
                 assert shared.setdefault(spec.name, values) == values, (layer, spec.name)
+
+
+def check_weights(after: Net) -> None:
+    """New weights have the shapes that Caffe wants, or the pair could not be read again."""
+    declared = net_input_shapes(after)
+    if all(name in declared for name in after.inputs()):
+        for layer, bottoms, _ in walk_shapes(after):
+            if layer.blobs and bottoms is not None:
+                found = [blob.shape for blob in layer.blobs]
+                assert found == blob_shapes(layer, bottoms), (layer, found)
 
 
 def check_values(drawn: Drawn, after: Net, blob_map: BlobMap) -> None:

@@ -70,7 +70,11 @@ def choose_outputs(
     conv.proto.convolution_param.num_output = len(chosen)
     conv.blobs = [_taken(conv.blobs[0], chosen), *(_taken_values(blob, chosen) for blob in conv.blobs[1:])]
     for one in row[1:]:
-        one.blobs = [_taken_values(blob, chosen) if blob.size == channels else blob for blob in one.blobs]
+        # The one slope of a PReLU for all channels is no vector, however many channels there are.
+        one.blobs = [
+            _taken_values(blob, chosen) if blob.shape and blob.size == channels else blob
+            for blob in one.blobs
+        ]
     return {name: Fate((), why) for name in names}
 
 
