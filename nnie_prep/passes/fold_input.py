@@ -7,9 +7,10 @@ of them, or none. A scale goes into the weights; a mean, through the weights, in
 swaps the weights' input channels. The input keeps its name, and its values have another meaning.
 
 Declined where a layer of another type reads the input or it is an output, for weights that are shared or not
-loaded, for a swap of channels that are not three or in several groups, and for a mean before a convolution
-with padding: its zeros at the border stood for the mean, and stand for black now. With `border` "inexact"
-that is done all the same, where one convolution alone reads the input.
+loaded, for a swap of channels that are not three or in several groups, for a mean before a kernel larger than
+the picture, and for a mean before a convolution with padding: its zeros at the border stood for the mean, and
+stand for black now. With `border` "inexact" that is done all the same, where one convolution alone reads
+the input.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from nnie_prep.blob_map import Note
 from nnie_prep.net import Layer, Net
 from nnie_prep.normalization import Normalization
 from nnie_prep.passes.followers import follower_factors
-from nnie_prep.passes.forwards import inputs_of, misfit, spoils_shift, take_in, why_not_into
+from nnie_prep.passes.forwards import inputs_of, misfit, reaches_over, spoils_shift, take_in, why_not_into
 from nnie_prep.passes.sharing import Sharing
-from nnie_prep.shapes import net_input_shapes
+from nnie_prep.shapes import Shape, net_input_shapes
 from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors
 
@@ -36,8 +37,9 @@ def fold_input(net: Net, normalization: Normalization) -> list[Note]:
     factors = factors.over(3) if normalization.swaps else factors
     reasons = [_why_not(net, name, factors)]
     sharing = Sharing(net)
+    shape = net_input_shapes(net).get(name)
     for layer in readers:
-        reasons.append(_why_not_into(layer, factors, normalization.swaps, sharing))
+        reasons.append(_why_not_into(layer, factors, normalization.swaps, sharing, shape))
     spoiled = spoiled_by(readers, normalization)
     if spoiled and normalization.border != "inexact":
         reasons += spoiled.values()
@@ -93,7 +95,7 @@ def _why_not(net: Net, name: str, factors: Factors) -> str:
     return ""
 
 
-def _why_not_into(layer: Layer, factors: Factors, swaps: bool, sharing: Sharing) -> str:
+def _why_not_into(layer: Layer, factors: Factors, swaps: bool, sharing: Sharing, shape: Shape | None) -> str:
     """Why it cannot be taken into one reader, or ""."""
     if layer.type == "Scale":
         own, reason = follower_factors(layer)
@@ -110,7 +112,7 @@ def _why_not_into(layer: Layer, factors: Factors, swaps: bool, sharing: Sharing)
         return reason
     if swaps and inputs_of(layer, factors)[1] > 1:
         return f"{layer.name} works on the channels in groups, which cannot change places"
-    return ""
+    return reaches_over(layer, "the input", shape) if factors.shift.any() else ""
 
 
 def _take_into_scale(layer: Layer, factors: Factors) -> None:

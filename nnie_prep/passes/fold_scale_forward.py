@@ -5,16 +5,18 @@
 For Convolution, Deconvolution, InnerProduct and depthwise convolutions; several in a row go into one
 rounding. A scale goes into the weights, and a shift, through the weights, into the bias.
 
-A shift is exact only where every output sees it through all weights: it is declined for a Convolution
-with padding, since the zeros at the border are not shifted, and for a Deconvolution whose kernel and
-stride are not 1. Declined too where anything else reads what is scaled or it is an output of the net,
-where a layer of another type stands between, for factors that are not known or not finite, for weights
-that are shared through `param { name }` or not loaded, where the input channels are not on axis 1,
-where a shift finds no bias, for a layer in place on an input of the net, which keeps its name and value,
-and where memory that Caffe shares would be overwritten.
+A shift is exact only where every output sees it through all weights: it is declined for a Convolution with
+padding or a kernel larger than the picture, since the zeros at the border are not shifted, and for a
+Deconvolution whose kernel and stride are not 1. Declined too where anything else reads what is scaled or it
+is an output of the net, where a layer of another type stands between, for factors that are not known or not
+finite, for weights that are shared through `param { name }` or not loaded, where the input channels are not
+on axis 1, where a shift finds no bias, for a layer in place on an input of the net, which keeps its name
+and value, and where memory that Caffe shares would be overwritten.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,8 +24,9 @@ from nnie_prep.blob_map import Fate, Note
 from nnie_prep.memory import memory_is_shared, why_memory_matters
 from nnie_prep.net import Layer, Net
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors, is_follower
-from nnie_prep.passes.forwards import misfit, spoils_shift, take_in, why_not_into
+from nnie_prep.passes.forwards import misfit, reaches_over, spoils_shift, take_in, why_not_into
 from nnie_prep.passes.sharing import Sharing
+from nnie_prep.shapes import Shape, known_shapes
 from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors
 
@@ -33,11 +36,11 @@ def fold_scale_forward(net: Net) -> list[Note]:
     if not any(is_follower(layer) for layer in net.layers):
         return []
     notes = []
-    sharing = Sharing(net)
+    sharing, shapes = Sharing(net), known_shapes(net)
     reasons: dict[Layer, str] = {}
     for layer in list(net.layers):
         if layer.type in WEIGHTED:
-            run, factors = _take_run(net, layer, sharing, reasons)
+            run, factors = _take_run(net, layer, sharing, shapes, reasons)
             if run:
                 notes.append(_fold(net, layer, run, factors))
     for layer in net.layers:
@@ -48,13 +51,14 @@ def fold_scale_forward(net: Net) -> list[Note]:
 
 
 def _take_run(
-    net: Net, layer: Layer, sharing: Sharing, reasons: dict[Layer, str]
+    net: Net, layer: Layer, sharing: Sharing, shapes: Mapping[str, Shape], reasons: dict[Layer, str]
 ) -> tuple[list[Layer], Factors]:
     """Takes the layers that can be folded out of the net, the nearest first; what they do together.
 
     `reasons` receives why it ends where it ends.
     """
     run: list[Layer] = []
+    shape = shapes.get(layer.bottoms[0])
     total = Factors(np.array(1.0), np.array(0.0))
     while True:
         before = net.writer(layer)
@@ -65,7 +69,7 @@ def _take_run(
             reason = f"what is behind {before.name} has another number of channels"
         elif factors is not None:
             factors = factors.then(total)
-            reason = _why_not(net, before, layer, factors, sharing) or net.bypass(before)
+            reason = _why_not(net, before, layer, factors, sharing, shape) or net.bypass(before)
         if factors is None or reason:
             reasons[before] = reason
             return run, total
@@ -91,12 +95,14 @@ def _name_before(layer: Layer) -> str:
     return f"{layer.tops[0]}_before_{layer.name}"
 
 
-def _why_not(net: Net, before: Layer, layer: Layer, factors: Factors, sharing: Sharing) -> str:
+def _why_not(
+    net: Net, before: Layer, layer: Layer, factors: Factors, sharing: Sharing, shape: Shape | None
+) -> str:
     """Why a layer, and what is taken already behind it (`factors` are of both), cannot be taken, or ""."""
     if reason := sharing.dispute(before) or why_not_into(layer, sharing):
         return reason
     _, reason = net.only_reader(before)
-    if reason or (reason := _misfit(before, layer, factors)):
+    if reason or (reason := _misfit(before, layer, factors, shape)):
         return reason
     if before.bottoms != before.tops:
         return why_memory_matters(net, before)
@@ -108,10 +114,11 @@ def _why_not(net: Net, before: Layer, layer: Layer, factors: Factors, sharing: S
     return f"in Caffe others share the memory of {name}" if memory_is_shared(net, before) else ""
 
 
-def _misfit(before: Layer, layer: Layer, factors: Factors) -> str:
+def _misfit(before: Layer, layer: Layer, factors: Factors, shape: Shape | None) -> str:
     """Why these factors cannot be taken into this layer, or ""."""
-    reason = misfit(layer, factors)
-    return reason or (spoils_shift(layer, before.name) if factors.shift.any() else "")
+    if (reason := misfit(layer, factors)) or not factors.shift.any():
+        return reason
+    return spoils_shift(layer, before.name) or reaches_over(layer, before.name, shape)
 
 
 def _why_not_tried(net: Net, layer: Layer) -> str:

@@ -14,6 +14,7 @@ from nnie_prep import params, weights
 from nnie_prep.net import DeferredBlob, Layer
 from nnie_prep.passes.folding import layout_of, weighted_param, weights_problem
 from nnie_prep.passes.sharing import Sharing
+from nnie_prep.shapes import Shape
 from nnie_prep.weights import Factors
 
 
@@ -90,3 +91,16 @@ def spoils_shift(layer: Layer, whose: str) -> str:
     elif any((*param.pad, param.pad_h, param.pad_w)):
         return f"{layer.name} pads with zeros, which the shift of {whose} does not reach"
     return ""
+
+
+def reaches_over(layer: Layer, whose: str, shape: Shape | None) -> str:
+    """Why a kernel larger than its bottom, which Caffe takes for one place, would miss a shift; or "".
+
+    The zeros beyond the edge are not shifted. `shape` is of the bottom, None where it is not known.
+    """
+    if layer.type in ("Deconvolution", "InnerProduct") or shape is None:
+        return ""
+    extent = params.convolution(layer).extent
+    if all(have >= span for have, span in zip(shape[-2:], extent, strict=True)):
+        return ""
+    return f"the kernel of {layer.name} is larger than the picture, and the shift of {whose} is not beyond it"
