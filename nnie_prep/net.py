@@ -289,7 +289,7 @@ class Net:
         Where the order of the net's outputs would change, the layer moves to the follower's place.
         """
         assert len(follower.bottoms) == len(follower.tops) == len(layer.tops) == 1
-        moves = self._overtakes_output(layer, follower)
+        moves = self.overtakes_output(layer, follower)
         layer.tops = [follower.tops[0]]
         if moves:
             self.remove(layer)
@@ -349,7 +349,7 @@ class Net:
         ]
         if others or len(layer.tops) > 1 or (bottom != top and self.is_wanted(writer, bottom)):
             return f"{top} is an output of the net, and {bottom} is read elsewhere too"
-        if self._overtakes_output(writer, layer):
+        if self.overtakes_output(writer, layer):
             if len(writer.tops) > 1:
                 return f"{top} would change its place among the outputs of the net"
             self.remove(writer)
@@ -358,15 +358,17 @@ class Net:
             self.rename_blob(bottom, top)
         return ""
 
-    def _overtakes_output(self, writer: Layer, layer: Layer) -> bool:
-        """Whether the layer's top is an output, and another comes between it and the blob it is made of."""
+    def overtakes_output(self, writer: Layer, layer: Layer) -> bool:
+        """Whether one of the layer's tops is an output, and another output comes between it and the blob of
+        the writer's that it is made of."""
         between = writer.tops[writer.tops.index(layer.bottoms[0]) + 1 :]
         for later in self.layers[self.index(writer) + 1 : self.index(layer)]:
             between += later.tops
         if not between:
             return False
-        outputs = self.outputs()
-        return layer.tops[0] in outputs and any(name in outputs for name in between if name != layer.tops[0])
+        outputs = set(self.outputs())
+        own = outputs.intersection(layer.tops)
+        return bool(own) and not outputs.difference(own).isdisjoint(between)
 
 
 def check_wiring(net: Net) -> None:

@@ -31,8 +31,7 @@ def _folded(net: Net, layer: Layer) -> Note:
     row, why_not_before = producer(net, layer)
     if row and row[0].proto.convolution_param.num_output % group == 0:
         order = shuffled(row[0].proto.convolution_param.num_output, group)
-        fates = choose_outputs(net, row, order, layer.tops[0], f"shuffled by {row[0].name} itself")
-        net.remove(layer)
+        fates = choose_outputs(net, row, layer, order, layer.tops[0], f"shuffled by {row[0].name} itself")
         return Note(layer.name, f"folded into {row[0].name}, whose filters changed places", fates=fates)
     conv, why_not_behind = net.only_reader(layer)
     why_not_behind = why_not_behind or _why_not_into(net, conv) or why_memory_matters(net, layer)

@@ -53,13 +53,19 @@ def producer(net: Net, consumer: Layer) -> tuple[list[Layer], str]:
 
 
 def choose_outputs(
-    net: Net, row: Sequence[Layer], chosen: Sequence[int], top: str, why: str
+    net: Net, row: Sequence[Layer], consumer: Layer, chosen: Sequence[int], top: str, why: str
 ) -> dict[str, Fate]:
-    """Lets the first of the row, a convolution, make only these channels; the last writes `top`.
+    """Lets the first of the row, a convolution, make only these channels; the last writes `top`, in the
+    consumer's place where the order of the net's outputs would change.
 
-    Returns the fates of the row's blobs, whose names are given up: `why`.
+    Removes the consumer. Returns the fates of the row's blobs, whose names are given up: `why`.
     """
-    conv = row[0]
+    conv, last = row[0], row[-1]
+    if net.overtakes_output(last, consumer):
+        net.remove(last)
+        net.replace(consumer, last)
+    else:
+        net.remove(consumer)
     names = list(dict.fromkeys(one.tops[0] for one in row))
     new = {name: free_name(net, f"{top}-{name}") for name in names} | {row[-1].tops[0]: top}
     for one in row:

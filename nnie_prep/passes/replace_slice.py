@@ -64,9 +64,9 @@ def _replaced(net: Net, layer: Layer, read: list[bool], shape: Shape | None) -> 
 
     row, reason = producer(net, layer)
     if row:
-        fates |= choose_outputs(net, row, chosen, top, f"{row[0].name} computes only what {name} handed on")
+        why = f"{row[0].name} computes only what {name} handed on"
+        fates |= choose_outputs(net, row, layer, chosen, top, why)
         text = f"{row[0].name} computes {len(chosen)} of its {shape[1]} channels, which are all that is read"
-        net.remove(layer)
     else:
         text = f"a one-hot convolution takes {len(chosen)} of {shape[1]} channels ({reason})"
         layer.tops = [top]
