@@ -240,12 +240,14 @@ def _prove_surgery(
     progress: Callable[[str], None],
     fed: tuple[float, float] | None = None,
 ) -> Verdict:
+    from nnie_prep.passes.replace_inputs import on_as_many_pictures
     from nnie_prep.proof import prove_surgery
 
     fates = {name: blob_map[name] for name in blob_map.names()}
     ends = [*outcome.before.inputs(), *outcome.before.outputs()]
     cut = bool(blob_map.heads) or any(fates[name].blobs not in ((), (name,)) for name in ends)
     options, source = proof_options(job.options), _source(job, outcome)
+    written = on_as_many_pictures(written, source, fates)
     return prove_surgery(source, written, fates, options, progress, cut=cut, folded=outcome.folded, fed=fed)
 
 
@@ -278,8 +280,8 @@ def _prove_conversion(
 
 
 def _source(job: Job, outcome: Outcome) -> Net:
-    """The source as it is run: on one picture if the result is, and without the user's own layers where
-    nobody else knows them."""
+    """The source as it is run: on one picture if the result is and the source can be, and without the user's
+    own layers where nobody else knows them."""
     from nnie_prep.engines.numpy.layers import LAYERS
     from nnie_prep.passes.replace_inputs import replace_inputs
 

@@ -15,10 +15,10 @@ picture of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nnie_prep import params
-from nnie_prep.blob_map import Note
+from nnie_prep.blob_map import Fate, Note
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.shapes import Shape, blob_shapes, net_input_shapes, walk_shapes
@@ -87,6 +87,25 @@ def _why_joins(layer: Layer, had: Sequence[Shape], has: Sequence[Shape]) -> str:
     if blob_shapes(layer, had) != blob_shapes(layer, has):
         return f"the weights of {layer.name} are for {had[0][0]} pictures"
     return ""
+
+
+def on_as_many_pictures(net: Net, source: Net, fates: Mapping[str, Fate]) -> Net:
+    """The net, whose batch this pass may have set to 1, with a batch as large as its source's.
+
+    The source may not run on one picture: what names its batch, or works across it, may be cut off here.
+    """
+    ours, theirs = net_input_shapes(net), net_input_shapes(source)
+    given = {fate.blobs[0]: theirs[name] for name, fate in fates.items() if name in theirs and fate.blobs}
+    larger = {
+        name: (given[name][0], *shape[1:])
+        for name, shape in ours.items()
+        if name in given and shape[:1] == (1,) < given[name][:1]
+    }
+    if not larger:
+        return net
+    twin = net.copy()
+    _declare(twin, ours | larger)
+    return twin
 
 
 def _declare(net: Net, shapes: dict[str, Shape]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_cases import refuses, run
 
 from nnie_prep.caffe_io import read_net
+from nnie_prep.nnie_caffe_pb2 import BlobShape, LayerParameter, NetParameter
 
 
 @pytest.mark.parametrize("command", ["strip", "merge-bn", "prepare"])
@@ -64,3 +66,32 @@ def test_what_only_training_computes(folder: Path) -> None:
     (folder / "small.prototxt").write_text(text + loss)
     says = refuses(folder, "strip", "small.prototxt", "small.caffemodel", "--until", "cost")
     assert says.startswith("--until cost: is dropped: only training needs it")
+
+
+# A branch that names the batch, which can be taken out by hand or goes as a head.
+BATCH = """
+input: "data"
+input_shape { dim: 2 dim: 3 dim: 4 dim: 5 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "order" type: "Permute" bottom: "conv" top: "order"
+  permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "boxes" type: "Reshape" bottom: "order" top: "boxes"
+  reshape_param { shape { dim: 2 dim: -1 } } }
+"""
+
+
+@pytest.mark.parametrize("until", [(), ("--until", "conv")], ids=["head", "asked"])
+def test_what_is_cut_off_does_not_keep_the_batch(folder: Path, until: tuple[str, ...]) -> None:
+    """Nor does the source, which it keeps from running on one picture, stand in the way of the proof."""
+    Path("batch.prototxt").write_text(BATCH)
+    net = NetParameter(layer=[LayerParameter(name="conv")])
+    for shape in ((4, 3, 3, 3), (4,)):
+        values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        net.layer[0].blobs.add(shape=BlobShape(dim=shape), data=values.ravel())
+    Path("batch.caffemodel").write_bytes(net.SerializeToString())
+    done = run("prepare", "batch.prototxt", "batch.caffemodel", *until, "-o", "one")
+    assert done.code == 0 and "EQUAL: 2 blobs" in done.out, done
+    cut = read_net(folder / "one.prototxt", folder / "one.caffemodel")
+    assert cut.outputs() == ["conv"]
+    assert [list(shape.dim) for shape in cut.header.input_shape] == [[1, 3, 4, 5]]
