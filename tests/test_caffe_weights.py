@@ -16,10 +16,12 @@ from strategies import MOTIFS, conv_five_blobs, random_net
 from nnie_prep import caffe_weights
 from nnie_prep.caffe_io import WeightsReader, read_caffemodel, read_net, read_prototxt, write_caffemodel
 from nnie_prep.darknet import convert
+from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.caffe_engine import write_pair
+from nnie_prep.engines.numpy import forward as numpy_forward
 from nnie_prep.errors import UserError
-from nnie_prep.net import DeferredBlob, Net
-from nnie_prep.nnie_caffe_pb2 import BlobProto, NetParameter, V1LayerParameter
+from nnie_prep.net import DeferredBlob, Layer, Net
+from nnie_prep.nnie_caffe_pb2 import BlobProto, LayerParameter, NetParameter, V1LayerParameter
 from nnie_prep.proof import without_training
 
 pytestmark = pytest.mark.caffe
@@ -380,3 +382,52 @@ def _file(folder: Path, data: bytes) -> Path:
     path = folder / "saved.caffemodel"
     path.write_bytes(data)
     return path
+
+
+# Two layers that share all their weights, in one order or the other.
+ALIKE = """input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }
+layer { name: "one" type: "Convolution" bottom: "data" top: "one" param { name: "w" } param { name: "b" }
+  convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
+layer { name: "two" type: "Convolution" bottom: "one" top: "two" param { name: "w" } param { name: "b" }
+  convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
+"""
+
+
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one"), ("one",), ("two",)], ids="-".join)
+def test_of_layers_that_share_weights_the_last_in_the_file_counts(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    """As in Caffe, which has one memory for them; also where the file has them once."""
+    prototxt, caffemodel = tmp_path / "alike.prototxt", tmp_path / "alike.caffemodel"
+    prototxt.write_text(ALIKE)
+    random = np.random.default_rng(len(order[0]))
+    stored = Net()
+    for name in order:
+        blobs = [random.standard_normal(shape).astype(np.float32) for shape in ((3, 3, 3, 3), (3,))]
+        stored.layers.append(Layer(LayerParameter(name=name, type="Convolution"), blobs=list(blobs)))
+    with caffemodel.open("wb") as file:
+        write_caffemodel(stored, file)
+    warnings: list[str] = []
+    net = read_net(prototxt, caffemodel, warnings)
+    feeds = {"data": random.standard_normal((1, 3, 4, 4)).astype(np.float32)}
+    theirs = caffe_engine.forward(sys.executable, prototxt, caffemodel, feeds, None)
+    ours = numpy_forward(net, feeds)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-5 * np.abs(value).max())
+    assert [text.partition("; ")[2] for text in warnings] == [
+        f"Caffe takes the last, those of {order[-1]}" for _ in ("w", "b") if len(order) == 2
+    ]
+
+
+def test_layers_cannot_share_weights_of_other_sizes(tmp_path: Path) -> None:
+    prototxt, caffemodel = tmp_path / "alike.prototxt", tmp_path / "alike.caffemodel"
+    prototxt.write_text(ALIKE.replace("num_output: 3", "num_output: 2", 1))
+    stored = Net([Layer(LayerParameter(name="one", type="Convolution"))])
+    stored.layers[0].blobs = [np.zeros(shape, np.float32) for shape in ((2, 3, 3, 3), (2,))]
+    with caffemodel.open("wb") as file:
+        write_caffemodel(stored, file)
+    said = (
+        r"alike.prototxt:4: layer 'two' shares weights \(param name 'w'\) with 'one' and needs 3x2x3x3, where"
+    )
+    with pytest.raises(UserError, match=said):
+        read_net(prototxt, caffemodel)

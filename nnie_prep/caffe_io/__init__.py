@@ -9,13 +9,14 @@ wire.py        protobuf's wire format, as far as that walk needs it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, read_caffemodel, write_caffemodel
 from nnie_prep.caffe_io.prototxt import field_lines, format_prototxt, read_prototxt, read_text
 from nnie_prep.errors import UserError
 from nnie_prep.net import Blob, Layer, Net
+from nnie_prep.nnie_caffe_pb2 import ParamSpec
 from nnie_prep.outputs.made_by import hash_of, why_mixed
 from nnie_prep.shapes import Shape, blob_shapes, walk_shapes
 from nnie_prep.shapes.weights import CONVOLUTION_TYPES
@@ -74,20 +75,23 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
     """Gives the net's layers the blobs of the stored layers of the same name; returns warnings.
 
     As Caffe does (net.cpp CopyTrainedLayersFrom): by name, the first layer of a name, the same
-    number of blobs, the same shapes. Unlike Caffe, a layer whose weights the file lacks is an
-    error, for its weights would be random.
+    number of blobs, the same shapes; of layers that share weights the last of the file. Unlike Caffe, a
+    layer whose weights the file lacks is an error, for its weights would be random.
     """
     expected = _needed(net)
     by_name: dict[str, Layer] = {}
     for layer in net.layers:
         by_name.setdefault(layer.name, layer)
     unused = []
+    found: list[Layer] = []
     for source_layer in stored:
         target = by_name.get(source_layer.name)
         if target is None:
             unused += [source_layer.name] if source_layer.blobs else []
             continue
         target.blobs = _fit(target, source_layer.blobs, expected.get(target), source)
+        found.append(target)
+    warnings = _share(net, found, expected, source)
     missing = [layer for layer in net.layers if expected.get(layer) and not layer.blobs]
     if missing:
         other = f"; it has weights for {_listed(unused)} instead" if unused else ""
@@ -98,8 +102,64 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
             "give the caffemodel that was trained with this prototxt",
         )
     if unused:
-        return [f"{source}: weights of {len(unused)} layer(s) are not in {net.source}: {_listed(unused)}"]
-    return []
+        count = len(unused)
+        warnings += [f"{source}: weights of {count} layer(s) are not in {net.source}: {_listed(unused)}"]
+    return warnings
+
+
+def _share(net: Net, found: Sequence[Layer], expected: Mapping[Layer, list[Shape]], source: str) -> list[str]:
+    """Gives layers that share weights, by the names of their params, one and the same; returns warnings.
+
+    In Caffe they are one memory, and each stored layer that is copied overwrites it: the last is left
+    (net.cpp AppendParam, CopyTrainedLayersFrom). `found` are the layers in the order of the file.
+    """
+    users: dict[str, list[tuple[Layer, int]]] = {}
+    for layer in net.layers:
+        for place, spec in enumerate(layer.proto.param):
+            if spec.name:
+                users.setdefault(spec.name, []).append((layer, place))
+    order = {layer: number for number, layer in enumerate(found)}
+    lacking: dict[Layer, dict[int, Blob]] = {}
+    warnings = []
+    for name, sharing in users.items():
+        stored = [(layer, place) for layer, place in sharing if layer in order and place < len(layer.blobs)]
+        if not stored or len(sharing) < 2:
+            continue
+        last, at = max(stored, key=lambda one: (order[one[0]], one[1]))
+        blob = last.blobs[at]
+        if differ := [layer.name for layer, place in stored if not _equal(layer.blobs[place], blob)]:
+            warnings.append(
+                f"{source}: {_listed([*differ, last.name])} share weights (param name {name!r}) and are "
+                f"stored with different ones; Caffe takes the last, those of {last.name}"
+            )
+        for layer, place in sharing:
+            shapes = expected.get(layer, [one.shape for one in layer.blobs])
+            if place >= len(shapes) or (layer, place) == (last, at):
+                continue
+            modes = {layer.proto.param[place].share_mode, last.proto.param[at].share_mode}
+            fits = math.prod(shapes[place]) == blob.size
+            if not fits or (shapes[place] != blob.shape and ParamSpec.PERMISSIVE not in modes):
+                raise UserError(
+                    f"layer {layer.name!r} shares weights (param name {name!r}) with {last.name!r} and "
+                    f"needs {_text(shapes[place])}, where that has {_text(blob.shape)}",
+                    layer.origin,
+                    "give the params different names",
+                )
+            shared = _reshape(blob, shapes[place], source)
+            if layer.blobs:
+                layer.blobs[place] = shared
+            else:
+                lacking.setdefault(layer, {})[place] = shared
+    for layer, blobs in lacking.items():
+        if len(blobs) == len(expected[layer]):
+            layer.blobs = [blobs[place] for place in range(len(blobs))]
+    return warnings
+
+
+def _equal(one: Blob, other: Blob) -> bool:
+    import numpy as np
+
+    return np.array_equal(np.ravel(np.asarray(one)), np.ravel(np.asarray(other)))
 
 
 def _needed(net: Net) -> dict[Layer, list[Shape]]:
