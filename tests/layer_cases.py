@@ -487,8 +487,8 @@ def interp(r: Random) -> Case:
     bottom = picture(r, r.randint(1, 9) - beg - end, r.randint(1, 9) - beg - end)
     by_factor = [
         f"zoom_factor: {r.randint(1, 4)}",
-        f"shrink_factor: {r.randint(1, 4)}",
-        f"zoom_factor: {r.randint(1, 4)} shrink_factor: {r.randint(1, 4)} height: 99 width: 99",
+        f"shrink_factor: {r.randint(1, 4)} height: 99 width: 99",
+        f"zoom_factor: {r.randint(1, 4)} shrink_factor: {r.randint(1, 4)}",
     ]
     by_size = f"height: {r.randint(1, 14)} width: {r.randint(1, 14)}"
     pads = f" pad_beg: {beg} pad_end: {end}" if beg + end or r.random() < 0.5 else ""

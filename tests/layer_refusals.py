@@ -53,8 +53,8 @@ def detection_output(text: str, words: str, bottoms: tuple[Shape, ...] = BOXES) 
     return Refusal("DetectionOutput", f"detection_output_param {{ {text} }}", words, bottoms)
 
 
-def interp(text: str, words: str, bottom: Shape = P) -> Refusal:
-    return Refusal("Interp", f"interp_param {{ {text} }}", words, (bottom,))
+def interp(text: str, words: str, bottom: Shape = P, by_caffe: bool = True) -> Refusal:
+    return Refusal("Interp", f"interp_param {{ {text} }}", words, (bottom,), by_caffe=by_caffe)
 
 
 TWO = ("out0", "out1")
@@ -157,6 +157,7 @@ REFUSALS = [
     interp("height: 0 width: 4", "would have shape (2, 6, 0, 4)"),
     interp("zoom_factor: 0", "zoom_factor is 0"),
     interp("shrink_factor: -1", "shrink_factor -1"),
+    interp("zoom_factor: 2 shrink_factor: 2 height: 9 width: 9", "forks of Caffe", by_caffe=False),
     interp("zoom_factor: 2 pad_end: 1", "must be 0 or negative"),
     interp("zoom_factor: 2 pad_beg: -3 pad_end: -2", "leave nothing"),
     interp("zoom_factor: 2", "must have 4 axes", (2, 6, 5)),

@@ -295,13 +295,22 @@ def _axpy(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 
 
 def _interp(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
-    """Factors go before a size; each pad is negative and crops all sides (interp_layer.cpp, Reshape)."""
+    """A factor goes before a size; each pad is negative and crops all sides (interp_layer.cpp, Reshape).
+
+    Both factors do not: DeepLab's layer takes the size then, and others stop.
+    """
     check_axes(layer, bottoms[0], 4, 4)
     parameter = layer.proto.interp_param
     zoom, shrink, crop = parameter.zoom_factor, parameter.shrink_factor, parameter.pad_beg + parameter.pad_end
     by_factor = parameter.HasField("zoom_factor") or parameter.HasField("shrink_factor")
     if not by_factor and not (parameter.HasField("height") and parameter.HasField("width")):
         raise layer_error(layer, "it needs zoom_factor, shrink_factor, or height and width")
+    fields = ("zoom_factor", "shrink_factor", "height", "width")
+    if all(map(parameter.HasField, fields)):
+        hint = "leave out both factors, or height and width"
+        raise layer_error(
+            layer, f"it has all of {', '.join(fields)}, of which forks of Caffe take others", hint
+        )
     if min(zoom, shrink) < 1:
         raise layer_error(layer, f"zoom_factor is {zoom}, shrink_factor {shrink}; both must be at least 1")
     if max(parameter.pad_beg, parameter.pad_end) > 0:
