@@ -9,7 +9,7 @@ import xxhash
 
 LONGEST = 31  # bytes: SVP_NNIE_NODE_NAME_LEN is 32, with the zero behind it
 
-# What the compiler heeds behind a blob's name (REPORT) or a layer's.
+# What the compiler heeds behind a layer's name, or a blob's: REPORT, it is handed out though layers read it.
 REPORT, HIGH_PRECISION, CPU = "_report", "_hp", "_cpu"
 
 _DIGITS = 6

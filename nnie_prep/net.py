@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnie_prep.errors import UserError
+from nnie_prep.names import REPORT
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 
 if TYPE_CHECKING:
@@ -208,8 +209,9 @@ class Net:
         return makers[::-1]
 
     def is_wanted(self, layer: Layer, name: str) -> bool:
-        """Whether this top of the layer is what the user asked for by its name."""
-        return name in self.wanted and self.last_writers().get(name) is layer
+        """Whether this top of the layer is what the user asked for by its name, or is reported."""
+        asked = name in self.wanted or name.endswith(REPORT)
+        return asked and self.last_writers().get(name) is layer
 
     def writer(self, layer: Layer, bottom: int = 0) -> Layer | None:
         """Who writes what the layer reads as its bottom; None for an input of the net."""

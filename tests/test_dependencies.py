@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parent.parent / "nnie_prep"
 # A module or folder imports only from levels before its own, and from its own folder. Within the
 # level of the foundation the modules may import each other, if no circle comes of it.
 LEVELS = (
-    {"errors", "nnie_caffe_pb2"},
+    {"errors", "names", "nnie_caffe_pb2"},
     {"net", "outputs"},
     {
-        *("blob_map", "caffe_io", "composites", "description", "kernels", "memory", "names", "normalization"),
+        *("blob_map", "caffe_io", "composites", "description", "kernels", "memory", "normalization"),
         *("own_code", "params", "shapes", "stored", "training_layers", "transforms", "weights"),
     },
     {"passes", "darknet", "detection", "diff", "edit", "engines", "show"},

@@ -8,7 +8,8 @@
 Heads are DetectionOutput and the YoloDetectionOutput layers. A tail is a Permute, PriorBox or ArgMax
 from which only Permute, Reshape, Flatten, Concat, Softmax, Sigmoid, Slice, Split and PriorBox lead to
 the net's outputs: all of those go with it, and a Flatten or Reshape that leads to nothing else. The
-notes say in `heads` what the CPU must do instead (head_descriptions.py).
+notes say in `heads` what the CPU must do instead (head_descriptions.py). A blob that both these and layers
+that stay read gets `_report` behind its name, or the compiler would not hand it out.
 
 Declined for a head whose wiring is not understood, for outputs that the user asked for, and where an input
 of the net would feed nothing. A Softmax at the end that stands behind none of these, a classifier's, is
@@ -17,10 +18,12 @@ a layer of NNIE's and stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from nnie_prep.blob_map import Fate, Note
+from nnie_prep.blob_map import Fate, Note, relocated
 from nnie_prep.errors import UserError
+from nnie_prep.names import REPORT, shortened
 from nnie_prep.net import Layer, Net
 from nnie_prep.passes.head_descriptions import HEADS, describe_head, describe_tail
 from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
@@ -61,9 +64,10 @@ def drop_heads(net: Net) -> list[Note]:
     ]
     if not cut:
         return notes
+    told = []
     for layer in [layer for layer in net.layers if layer in cut and not readers[layer]]:
-        described = heads[layer] if layer in heads else describe_tail(net, layer, cut, shapes)
-        notes.append(Note(layer.name, f"cut: {layer.type} is done on the CPU", heads=[described]))
+        told.append(heads[layer] if layer in heads else describe_tail(net, layer, cut, shapes))
+        notes.append(Note(layer.name, f"cut: {layer.type} is done on the CPU", heads=told[-1:]))
     last = net.last_writers()
     fates = {name: Fate((), "cut: the CPU does it") for name, layer in last.items() if layer in cut}
     fates |= {
@@ -73,6 +77,31 @@ def drop_heads(net: Net) -> list[Note]:
     ends = ", ".join(net.outputs())
     count = f"{len(cut)} layer{'s' * (len(cut) > 1)} cut"
     notes.append(Note(ends, f"the net ends here: {count}, which the CPU does", fates=fates))
+    return notes + _reported(net, told)
+
+
+def _reported(net: Net, heads: Sequence[Mapping[str, Any]]) -> list[Note]:
+    """Has the compiler hand out what the heads read and layers read too."""
+    read: dict[str, None] = {}
+
+    def collect(names: tuple[str, ...]) -> Fate:
+        read.update(dict.fromkeys(names))
+        return Fate(names)
+
+    relocated(list(heads), collect)
+    notes = []
+    for name in read:
+        writer = net.last_writers().get(name)
+        if name in net.outputs() or name.endswith(REPORT) or writer is None or not writer.bottoms:
+            continue
+        if name in net.wanted:
+            text = "not reported, though the CPU reads it: it is wanted by that name, and --report renames it"
+            notes.append(Note(name, text, changed=False))
+            continue
+        new = shortened(name, net.blob_names(), REPORT)
+        net.rename_blob(name, new)
+        text = f"blob renamed to {new}, which the compiler reports: the CPU reads it, and so do layers"
+        notes.append(Note(name, text, fates={name: Fate((new,))}))
     return notes
 
 
