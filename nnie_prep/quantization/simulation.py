@@ -71,11 +71,7 @@ class Simulation:
             self._largest[layer] = max(self._largest.get(layer, 0.0), *map(_largest_of, read), 0.0)
             tops = forward_layer(layer, bottoms)
             if not all(np.isfinite(top).all() for top in tops):
-                raise UserError(
-                    f"layer {layer.name!r} ({layer.type}) computes values that are not finite",
-                    layer.origin,
-                    "feed what the net was trained with, and see `check` for its weights",
-                )
+                raise _not_finite(layer)
             return tops
 
         return forward(self._net, feeds, progress=progress, compute=record)
@@ -133,10 +129,16 @@ class Simulation:
         return 16 if wants_16 else self._bits
 
     def _compute(self, layer: Layer, bottoms: list[Array], bits: Bits) -> list[Array]:
-        largest = self._largest[layer]
+        largest, is_read = self._largest[layer], _is_read(layer)
+        if any(np.isnan(bottom).any() for bottom, read in zip(bottoms, is_read, strict=True) if read):
+            raise UserError(
+                f"layer {layer.name!r} reads what is no number any more with rounded values before it",
+                layer.origin,
+                "give the layers before it 16 bits (--high-precision), or other layers",
+            )
         bottoms = [
-            round_to_code(bottom, largest, bits) if is_read else bottom
-            for bottom, is_read in zip(bottoms, _is_read(layer), strict=True)
+            round_to_code(bottom, largest, bits) if read else bottom
+            for bottom, read in zip(bottoms, is_read, strict=True)
         ]
         return forward_layer(self._with_rounded_weights(layer, bits), bottoms)
 
@@ -152,6 +154,15 @@ class Simulation:
         return self._rounded[layer, bits]
 
 
+def _not_finite(layer: Layer) -> UserError:
+    if not all(np.isfinite(np.asarray(blob)).all() for blob in layer.blobs):
+        return UserError(f"weights of layer {layer.name!r} are not finite", layer.origin)
+    hint = "`nnie-prep run` shows them; give typical pictures, as the net was trained with"
+    return UserError(
+        f"layer {layer.name!r} ({layer.type}) computes values that are not finite", layer.origin, hint
+    )
+
+
 def _is_read(layer: Layer) -> list[bool]:
     """For each bottom whether the layer finds it in memory."""
     return [name not in layer.tops for name in layer.bottoms]
@@ -162,7 +173,9 @@ def _largest_of(values: Array) -> float:
 
 
 def snr(exact: Array, rounded: Array) -> float:
-    """Signal to noise in decibels: inf where nothing is lost, and where all are 0."""
+    """Signal to noise in decibels: inf where nothing is lost, and where all are 0; -inf where all is lost."""
+    if not np.isfinite(rounded).all():
+        return float("-inf")
     signal = float(np.square(exact, dtype=np.float64).sum())
     noise = float(np.square(exact.astype(np.float64) - rounded).sum())
     if noise == 0:
@@ -171,7 +184,10 @@ def snr(exact: Array, rounded: Array) -> float:
 
 
 def cosine(exact: Array, rounded: Array) -> float:
-    """Of the angle between the two: 1 where they differ in size alone, and where both are 0."""
+    """Of the angle between the two: 1 where they differ in size alone, and where both are 0; 0 where the
+    rounded are not finite."""
+    if not np.isfinite(rounded).all():
+        return 0.0
     a, b = exact.ravel().astype(np.float64), rounded.ravel().astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     if lengths == 0:

@@ -164,7 +164,7 @@ def test_what_is_zero_and_what_is_not_finite(net: Net) -> None:
     simulation.calibrate(x)
     assert np.isfinite(simulation.run(x)["sum"]).all()
     net.layers[0].blobs[0] = np.full((6, 2, 3, 3), np.nan, np.float32)
-    with pytest.raises(UserError, match="layer 'conv1' .* not finite; .* see `check` for its weights"):
+    with pytest.raises(UserError, match="weights of layer 'conv1' are not finite"):
         Simulation(net).calibrate(x)
 
 
@@ -231,3 +231,44 @@ def test_the_hook_does_not_change_a_plain_run(net: Net, random: np.random.Genera
     plain, recorded = forward(net, x), Simulation(net).calibrate(x)
     for name, value in plain.items():
         np.testing.assert_array_equal(recorded[name], value)
+
+
+def one_over(power: float, shift: float) -> Net:
+    """x -> (x + shift) ^ power -> the same less itself, through a layer that rounds what it reads."""
+    return net_of(
+        layer("Power", "shifted", "data", "shifted", f"power_param {{ shift: {shift} }}"),
+        layer("Power", "power", "shifted", "power", f"power_param {{ power: {power} }}"),
+        layer("Eltwise", "none", "power power", "none", "eltwise_param { coeff: 1 coeff: -1 }"),
+        layer("TanH", "end", "none", "end"),
+        shape=(1, 1, 1, 2),
+    )
+
+
+@pytest.mark.parametrize("power", [-1, 0.5])
+def test_values_that_no_range_holds(power: float) -> None:
+    """An infinity (1 / 0) and what is no number (the root of -1) are told, with the layer."""
+    feeds = {"data": np.float32([[[[0, -1]]]])}
+    with pytest.raises(UserError, match=r"layer 'power' \(Power\) computes values that are not finite"):
+        Simulation(one_over(power, 0)).calibrate(feeds)
+
+
+def test_rounding_divides_by_zero() -> None:
+    """A value too small for the range becomes 0. What comes of that is clamped, and lost at the end."""
+    feeds = {"data": np.float32([[[[1e-4, 1]]]])}
+    simulation = Simulation(one_over(-1, 0))
+    simulation.calibrate(feeds)
+    found = {loss.layer: (loss.own, loss.end_to_end, loss.cosine) for loss in simulation.losses(feeds)}
+    assert found["power"] == (-np.inf, -np.inf, 0.0)
+    assert np.isfinite(simulation.run(feeds)["end"]).all()
+
+
+def test_rounding_leaves_no_number() -> None:
+    """In place nothing is clamped, and an infinity less the mean of all is none."""
+    net = one_over(-1, 0)
+    batch = "batch_norm_param { use_global_stats: false }"
+    net.layers.insert(2, layer("BatchNorm", "bn", "power", "power", batch))
+    feeds = {"data": np.float32([[[[1e-4, 1]]]])}
+    simulation = Simulation(net)
+    simulation.calibrate(feeds)
+    with pytest.raises(UserError, match="layer 'none' reads what is no number any more with rounded values"):
+        simulation.run(feeds)
