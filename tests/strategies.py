@@ -307,8 +307,7 @@ def random_net(motifs: Sequence[Motif], seed: int) -> Drawn:
         x = motif(draft, x)
     if ends:
         x = tail(draft, x)
-    if draft.coin(0.4):
-        names = list(draft.net.last_writers())
+    if draft.coin(0.4) and (names := list(draft.net.last_writers())):
         draft.net.wanted = tuple({draft.pick(*names) for _ in range(draft.pick(1, 2))}.difference(feeds))
     if trains:
         _training(draft, x)
