@@ -13,9 +13,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Machines are slow or busy at times, which is no failure; and where a test has a folder of its own, its
+# examples may share it. The rest is as Hypothesis has it here: in CI no example depends on chance.
+settings.register_profile(
+    "everywhere",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("everywhere")
 
 Letterbox = Callable[[int, int], NDArray[np.float32]]
 

@@ -25,7 +25,7 @@ def changed(found: Difference) -> dict[str, LayerChange]:
     return {change.b.name: change for change in found.changed}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(nets())
 def test_a_net_equals_its_copy(drawn: Drawn) -> None:
     for weights in (True, False):
@@ -33,7 +33,7 @@ def test_a_net_equals_its_copy(drawn: Drawn) -> None:
         assert found.is_empty and found.common == len(drawn.net.layers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(nets(), st.integers(0, 2**32 - 1))
 def test_a_changed_weight(drawn: Drawn, seed: int) -> None:
     """One value of one blob, by an amount that is known."""
@@ -62,7 +62,7 @@ def test_a_changed_weight(drawn: Drawn, seed: int) -> None:
     assert diff(drawn.net, other, weights=False).is_empty
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(nets(), st.integers(0, 2**32 - 1))
 def test_removed_added_and_rewired(drawn: Drawn, seed: int) -> None:
     """An identity is taken out, or put in: layer, wiring and outputs are as the edit made them."""
@@ -102,7 +102,7 @@ def test_removed_added_and_rewired(drawn: Drawn, seed: int) -> None:
     } == {name: [(value.a, value.b) for value in values] for name, values in expected.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(nets(), st.integers(0, 2**32 - 1))
 def test_moved(drawn: Drawn, seed: int) -> None:
     """The fewest layers that explain the order: checked against all subsets where the net is small."""

@@ -24,7 +24,7 @@ from nnie_prep.shapes import infer_shapes, net_input_shapes
 
 Values = dict[str, NDArray[np.float32]]
 SEEDS = st.integers(0, 2**32 - 1)
-many = settings(max_examples=60, deadline=None)
+many = settings(max_examples=60)
 
 
 def run(net: Net, values: Values) -> Values:

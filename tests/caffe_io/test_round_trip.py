@@ -20,7 +20,7 @@ def _written(net: Net, folder: Path, name: str) -> tuple[Path, Path]:
     return write_pair(net, folder / name)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(nets())
 def test_random_nets(drawn: Drawn) -> None:
     """Layers, wiring, parameters and every weight survive; the second writing is the same bytes."""

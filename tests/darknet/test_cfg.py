@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from darknet_cases import CASES, darknet_case
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnie_prep.darknet.cfg import ALIASES, Section, read_cfg
@@ -122,7 +122,7 @@ number_texts = st.one_of(
 remarks = st.sampled_from(["", "#", "#32", ";P5", "###-1"])
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=400)
 @given(number_texts, remarks)
 def test_numbers_are_what_c_reads_or_refused(text: str, remark: str) -> None:
     section = Section(0, "convolutional", "conv", Path("x.cfg"), 1, {"key": (text + remark, 2)})
@@ -267,7 +267,7 @@ def test_unicode_blanks_and_line_ends_are_not_darknets(tmp_path: Path) -> None:
     assert section_of(tmp_path, "name=a\u00a0b\u2028c\u0085d").string("name") == "a\u00a0b\u2028c\u0085d"
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(darknet_case("yolo_heads").cfg.read_bytes())
@@ -296,7 +296,7 @@ models = st.lists(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200)
 @given(model=models, data=st.data())
 def test_what_was_written_is_read(
     tmp_path: Path, model: list[tuple[str, list[tuple[str, str]]]], data: st.DataObject

@@ -34,7 +34,7 @@ def pooled(
     return result
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(1, 4), st.integers(0, 12),
     st.sampled_from(["maxpool", "local_avgpool"]), st.integers(0, 2**32),

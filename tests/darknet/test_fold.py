@@ -79,7 +79,7 @@ def test_equals_real_darknet(name: str, tmp_path: Path) -> None:
     assert fold.floats[0] - fold.floats[1] > 0 or not fold.folded
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from(("alexeyab", "pjreddie")), st.booleans())
 def test_drawn_networks(seed: int, flavor: Flavor, pjreddie_cpu: bool) -> None:
     """Section by section in float64, where only the rounding of weights and biases is left, 6e-8 of each.

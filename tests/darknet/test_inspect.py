@@ -106,7 +106,7 @@ def test_shapes_and_floats_of_real_darknet(name: str, tmp_path: Path) -> None:
     assert found.fit.header_bytes + 4 * found.fit.floats == case.weights(tmp_path).stat().st_size
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from(("alexeyab", "pjreddie")), st.integers(-400, 12))
 def test_drawn_networks(seed: int, flavor: Flavor, more: int) -> None:
     """Where each tensor lies, found again in the stream; and a file that is some bytes off."""

@@ -67,7 +67,7 @@ def check(
         assert error <= limit, (layer, error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.sampled_from(FLAVORS), st.sampled_from(TARGETS))
 def test_equals_the_numpy_darknet(seed: int, flavor: Flavor, target: Target) -> None:
     """In float64, where only the float32 of slopes and factors in the prototxt differs, by some 1e-8.
@@ -106,7 +106,7 @@ def test_everything_is_drawn() -> None:
 
 
 @pytest.mark.caffe
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.sampled_from(FLAVORS), st.sampled_from(TARGETS))
 def test_equals_the_numpy_darknet_in_caffe(seed: int, flavor: Flavor, target: Target) -> None:
     """In float32: sums of hundreds of values of size 1 are off by some 1e-6, even where they are almost 0."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from darknet_cases import darknet_case
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -166,7 +166,7 @@ def test_the_transposed_file_of_darknet_is_the_plain_one(tmp_path: Path) -> None
         assert matrices[0][index].std() > 0
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60)
 @given(
     shapes=st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=8),
     surplus=st.integers(-30, 30),

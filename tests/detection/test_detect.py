@@ -120,7 +120,7 @@ def drawn(heads: tuple[Head, ...], seed: int) -> dict[str, Array]:
 PLACEMENTS = [Placement((320, 200), (160, 160), (160, 160)), Placement((320, 200), (160, 160), (160, 100))]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     placement=st.sampled_from(PLACEMENTS),

@@ -21,7 +21,7 @@ def _failed(error: OSError) -> Exception:
     return RuntimeError(error)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from([0, 1, 7, 4096, (1 << 19) - 1, 1 << 19, (1 << 20) + 1, 2_500_000]), max_size=8)
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nnie_prep.errors import UserError
@@ -28,7 +28,6 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-@settings(deadline=None)
 @given(made=MADE, body=st.binary(max_size=300))
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, made: Made, body: bytes
@@ -45,7 +44,6 @@ def test_what_is_written_is_read_back(
     )
 
 
-@settings(deadline=None)
 @given(body=st.binary(min_size=1, max_size=99), at=st.integers(0, 98), data=st.data())
 def test_one_changed_byte_below_the_head_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, at: int, data: st.DataObject

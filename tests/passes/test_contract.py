@@ -13,19 +13,19 @@ from nnie_prep.passes import PASSES, Pass, run
 
 
 @pytest.mark.parametrize("one", PASSES, ids=lambda one: one.__name__)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=nets())
 def test_each_pass(one: Pass, drawn: Drawn) -> None:
     check(drawn, [one])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(drawn=nets())
 def test_all_passes_in_their_order(drawn: Drawn) -> None:
     check(drawn, PASSES)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(drawn=nets())
 def test_all_passes_a_second_time_change_nothing(drawn: Drawn) -> None:
     run(drawn.net, PASSES, BlobMap([]))

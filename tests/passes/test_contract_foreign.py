@@ -24,21 +24,21 @@ each_pipeline = pytest.mark.parametrize("passes", PIPELINES.values(), ids=list(P
 
 
 @pytest.mark.parametrize("one", BEYOND, ids=lambda one: one.__name__)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=foreign_nets())
 def test_each_pass(one: Pass, drawn: Drawn) -> None:
     check(drawn, [one])
 
 
 @each_pipeline
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(drawn=foreign_nets())
 def test_all_passes_in_their_order(passes: Sequence[Pass], drawn: Drawn) -> None:
     check(drawn, passes)
 
 
 @each_pipeline
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=foreign_nets())
 def test_all_passes_a_second_time_change_nothing(passes: Sequence[Pass], drawn: Drawn) -> None:
     run(drawn.net, passes, BlobMap([]))

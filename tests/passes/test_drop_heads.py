@@ -191,7 +191,7 @@ def split_tail(draft: Draft, x: str) -> str:
     return x
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.sampled_from((*MOTIFS, permute_tail, split_tail)), min_size=1, max_size=4),
     st.integers(0, 2**32 - 1),

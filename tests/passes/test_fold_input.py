@@ -70,7 +70,7 @@ def check_values(drawn: Drawn, after: Net, normalization: Normalization, border:
         assert error(a, b) < TOLERANCE, name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     scale=st.sampled_from([(1 / 255,), (0.017,), (-2.0, 0.5, 0.1)]),

@@ -16,7 +16,7 @@ def test_golden(case: str) -> None:
     compare(insert_engine, case)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(drawn=nets())
 def test_the_promises_of_a_pass(drawn: Drawn) -> None:
     check(drawn, [insert_engine])

@@ -71,7 +71,7 @@ def without_weights(net: Net) -> Net:
 
 
 @pytest.mark.parametrize("pair", COMMUTE, ids="-".join)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=nets())
 def test_either_way(pair: tuple[str, str], drawn: Drawn) -> None:
     one, other = both_ways(drawn.net, pair)
@@ -86,7 +86,7 @@ def test_either_way(pair: tuple[str, str], drawn: Drawn) -> None:
             assert (np.abs(x - y) <= ROUNDED[pair] * (np.abs(y) + np.abs(y).max(initial=0))).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(drawn=nets(), order=st.permutations(PASSES))
 def test_in_any_order_the_promises_are_kept(drawn: Drawn, order: Sequence[Pass]) -> None:
     check(drawn, order)

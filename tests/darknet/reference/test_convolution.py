@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from darknet_nets import assert_near, random_net
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,7 +18,7 @@ from nnie_prep.errors import UserError
 
 Array = NDArray[Any]
 
-drawn = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+drawn = settings(max_examples=80)
 
 
 def c_div(dividend: int, divisor: int) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from darknet_nets import assert_near, random_net
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-drawn = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+drawn = settings(max_examples=60)
 
 
 def convs(*filters: int) -> str:

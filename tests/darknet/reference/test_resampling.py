@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from darknet_nets import assert_near, random_net
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -18,7 +18,7 @@ from nnie_prep.errors import UserError
 
 Array = NDArray[Any]
 
-drawn = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+drawn = settings(max_examples=120)
 
 
 def c_div(dividend: int, divisor: int) -> int:
