@@ -324,7 +324,9 @@ def _remarks_on_outputs(build: Builder, layers: list[DarknetLayer]) -> list[str]
     outputs = build.net.outputs()
     notes = []
     for blob in outputs:
-        if blob not in wanted:
+        if blob == INPUT:
+            notes.append(f"{build.sections[0].where()}: no section reads the input")
+        elif blob not in wanted:
             section = build.sections[first[blob].index + 1]
             notes.append(f"{section.where()}: nobody reads {section}; the net has {blob} as an output")
     for blob in wanted.keys() - outputs:

@@ -396,6 +396,12 @@ def test_outputs_that_nobody_reads_are_noted(tmp_path: Path) -> None:
     assert "layer3-avgpool as an output" in conversion.notes[0]
 
 
+def test_an_input_that_no_section_reads(tmp_path: Path) -> None:
+    conversion = structure(tmp_path, "[implicit]\nfilters=4")
+    assert conversion.net.outputs() == ["data", "layer1-implicit"]
+    assert conversion.notes == [f"{tmp_path}/tiny.cfg:1: no section reads the input"]
+
+
 def test_the_header_that_was_assumed_is_noted(tmp_path: Path) -> None:
     cfg = written(tmp_path, "[convolutional]\nfilters=2\nactivation=linear")
     weights = tmp_path / "odd.weights"
