@@ -79,6 +79,22 @@ def test_feeds_for_several_inputs(tmp_path: Path) -> None:
         read_feeds(tmp_path / "x.npy", wanted)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_one_value_of_the_input_that_is_not_finite(tmp_path: Path, value: float) -> None:
+    values = np.zeros((1, 3, 4, 5))
+    values[0, 1, 2, 3] = value
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(UserError, match="'data' holds values that are not finite in float32"):
+        read_feeds(tmp_path / "x.npy", WANTED)
+
+
+def test_an_input_that_is_no_array(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_text("0 0 0")
+    with pytest.raises(UserError, match="x.npy: is not a .npy or .npz file"):
+        read_feeds(tmp_path / "x.npy", WANTED)
+
+
 @pytest.mark.parametrize(
     ("transform", "low", "high"),
     [

@@ -64,7 +64,8 @@ def read_feeds(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, A
                 str(path),
                 "save an array of that shape, or of another height and width",
             )
-        feeds[name] = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            feeds[name] = array.astype(np.float32)
         if not np.isfinite(feeds[name]).all():
             raise UserError(
                 f"input {name!r} holds values that are not finite in float32",
