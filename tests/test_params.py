@@ -163,6 +163,8 @@ def test_factors_and_blocks() -> None:
         ({"ceil_mode": True}, True),
         ({"ceil_mode": False}, False),
         ({"round_mode": "FLOOR"}, False),
+        ({"round_mode": "FLOOR", "ceil_mode": False}, False),
+        ({"round_mode": "CEIL", "ceil_mode": True}, True),
     ],
 )
 def test_two_words_for_rounding(fields: dict[str, Any], rounds_up: bool) -> None:

@@ -18,7 +18,7 @@ from nnie_prep.blob_map import BlobMap, Fate, Note
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.darknet import EMITTERS, Conversion, convert, describe
 from nnie_prep.darknet import REFUSED as NOT_CONVERTED
-from nnie_prep.darknet.builder import Target
+from nnie_prep.darknet.builder import BatchNormForm, Target
 from nnie_prep.darknet.cfg import ALIASES
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import forward
@@ -394,6 +394,21 @@ def test_outputs_that_nobody_reads_are_noted(tmp_path: Path) -> None:
     assert len(conversion.notes) == 1
     assert conversion.notes[0].startswith(f"{tmp_path}/tiny.cfg:9: nobody reads section 2 [avgpool]")
     assert "layer3-avgpool as an output" in conversion.notes[0]
+
+
+def test_a_result_that_others_read_is_noted(tmp_path: Path) -> None:
+    """Of the last section, whatever it is called there."""
+    _, note = structure(tmp_path, "[max]\nsize=3\n[max]\nsize=2\n[route]\nlayers=0").notes
+    assert note.startswith(f"{tmp_path}/tiny.cfg:9: the result of section 2 [route] is layer1-maxpool")
+
+
+@pytest.mark.parametrize("bn_form", ["standard", "pjreddie-cpu"])
+def test_without_weights_a_batchnorm_has_none(tmp_path: Path, bn_form: BatchNormForm) -> None:
+    cfg = written(tmp_path, "[convolutional]\nfilters=2\nbatch_normalize=1\nactivation=linear")
+    layers = convert(cfg, None, bn_form=bn_form).net.layers
+    assert [(layer.type, layer.blobs) for layer in layers] == [
+        *(("Convolution", []), ("BatchNorm", []), ("Scale", [])),
+    ]
 
 
 def test_an_input_that_no_section_reads(tmp_path: Path) -> None:

@@ -114,3 +114,8 @@ def test_the_channels_that_are_missing_are_zero(tmp_path: Path) -> None:
         -2
     ]
     np.testing.assert_array_equal(np.asarray(channels.blobs[0])[:, :, 0, 0], [[1, 0], [0, 1], [0, 0]])
+
+
+def test_a_part_of_one_section_is_not_joined(tmp_path: Path) -> None:
+    conversion = structure(tmp_path, "[max]\nsize=3\n[route]\nlayers=0\ngroups=3\ngroup_id=1")
+    assert [layer.type for layer in conversion.net.layers] == ["Pooling", "Convolution"]

@@ -182,9 +182,19 @@ def test_sections_behind_one_without_a_shape(tmp_path: Path) -> None:
     outputs = [row.output for row in found.rows]
     assert outputs == [(4, 8, 6), None, None, None, None, (4, 8, 6), (6, 8, 6)]
     assert [row.floats for row in found.rows] == [112, None, 0, None, None, 0, 30]
+    assert [row.window for row in found.rows] == ["3 x 3/1", *[""] * 5, "1 x 1/1"]
     assert [row.start for row in found.rows] == [0, *[None] * 6]
     assert [bool(row.problems) for row in found.rows] == [False, True, *[False] * 5]
     assert "recurrent" in found.rows[1].problems[0] and found.floats is None
+
+
+def test_sections_that_read_one_without_a_shape(tmp_path: Path) -> None:
+    """Neither [local], whose shape the NumPy Darknet knows; a plain [shortcut] has no floats all the same."""
+    text = "[gru]\noutput=9\n[local]\nfilters=2\n{}"
+    found = inspect(written(tmp_path, text.format("[shortcut]\nfrom=-2\n")))
+    assert [(row.output, row.floats) for row in found.rows] == [(None, None), (None, None), (None, 0)]
+    weighted = "[shortcut]\nfrom=-2\nweights_type=per_feature\nweights_normalization=relu\n"
+    assert inspect(written(tmp_path, text.format(weighted))).rows[2].floats is None
 
 
 def test_a_file_for_a_network_that_is_known_in_part(tmp_path: Path) -> None:

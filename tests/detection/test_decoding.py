@@ -269,6 +269,17 @@ def test_a_tree_of_classes(tmp_path: Path) -> None:
     assert depths & {0, 1} and depths & {5, 6, 7, 8}
 
 
+def test_a_tree_that_ends_with_a_root(tmp_path: Path) -> None:
+    """The first class has the parent of the last one, and is in a group of its own all the same."""
+    (tmp_path / "a.tree").write_text("thing -1\ncat 0\ndog 0\nsky -1\n")
+    tree = read_tree(tmp_path / "a.tree")
+    x = drawn(5, 4, seed=8).astype(np.float64)
+    powers = np.exp(x)
+    pair = powers[:, 1] + powers[:, 2]
+    expected = np.stack([np.ones(5), powers[:, 1] / pair, powers[:, 2] / pair, np.ones(5)], axis=1)
+    np.testing.assert_allclose(tree.softmax(x), expected, rtol=1e-12)  # float64's own rounding
+
+
 @pytest.mark.parametrize("sqrt", [False, True])
 @pytest.mark.parametrize("softmax", [False, True])
 def test_detection_boxes(sqrt: bool, softmax: bool) -> None:

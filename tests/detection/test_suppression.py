@@ -64,6 +64,28 @@ def test_suppression_is_its_definition(seed: int, count: int, kind: str, thresho
     assert np.array_equal(suppress(boxes, scores, threshold, kind, beta), expected)
 
 
+@pytest.mark.parametrize(("kind", "power"), [("default", None), ("greedynms", 0.6), ("diounms", 0.45)])
+def test_closeness_is_its_definition(kind: str, power: float | None) -> None:
+    boxes, _ = drawn(3, 40, 1)
+    expected = [measure(boxes[0], other, kind, 0.45) for other in boxes]
+    np.testing.assert_allclose(closeness(boxes[0], boxes, power), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "power"), [("greedynms", 0.6), ("diounms", 0.45)])
+def test_the_power_of_a_kind(kind: str, power: float) -> None:
+    """A box goes where it comes just above the threshold, and stays just below it."""
+    boxes, _ = drawn(3, 40, 1)
+    near = [box for box in boxes[1:] if 0.1 < measure(boxes[0], box, kind, power) < 0.9]
+    assert len(near) > 3
+    for box in near:
+        limit = measure(boxes[0], box, kind, power)
+        kept = [
+            int((suppress(np.stack([boxes[0], box]), np.array([[0.9], [0.5]]), one, kind, power) > 0).sum())
+            for one in (limit - 1e-9, limit + 1e-9)
+        ]
+        assert kept == [1, 2]
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from(KINDS))
 def test_the_order_of_boxes_does_not_matter(seed: int, kind: str) -> None:

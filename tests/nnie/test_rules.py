@@ -60,6 +60,21 @@ def test_the_documentation_of_a_rule(rule: Rule) -> None:
     assert rule.source
 
 
+def test_a_batch_of_vectors(tmp_path: Path) -> None:
+    """Where no input is a picture, the batch of what there is counts."""
+    path = tmp_path / "net.prototxt"
+    inner = 'type: "InnerProduct" inner_product_param { num_output: 2 }'
+    for batch, lines in ((4, [2]), (1, [])):
+        path.write_text(
+            f"""input: "data"
+            input_shape {{ dim: {batch} dim: 8 }}
+            layer {{ name: "fc" bottom: "data" top: "fc" {inner} }}"""
+        )
+        assert [(one.line, one.value) for one in findings(path, "input_batch")] == [
+            (line, 4) for line in lines
+        ]
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_nnie_version(chip: str) -> None:
     (found,) = findings(DATA / "input_size" / "passes.prototxt", "nnie_version", chip=chip)

@@ -18,7 +18,8 @@ from strategies import Drawn
 
 from nnie_prep.blob_map import Note
 from nnie_prep.engines.numpy import forward
-from nnie_prep.net import Net, check_wiring
+from nnie_prep.net import Layer, Net, check_wiring
+from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.normalization import Normalization, asked, folded_into
 from nnie_prep.passes.fold_input import fold_input, input_readers
 
@@ -106,3 +107,15 @@ def test_random_readers(
     else:
         assert not any(note.changed for note in notes)
         assert content(after) == content(drawn.net)
+
+
+def test_an_input_of_one_axis_has_no_channels() -> None:
+    param = {"num_output": 2, "axis": 0, "bias_term": False}
+    weights = np.ones((2, 6), np.float32)
+    layer = Layer(LayerParameter(name="fc", type="InnerProduct", inner_product_param=param))
+    layer.bottoms, layer.tops, layer.blobs = ["data"], ["fc"], [weights]
+    net = Net([layer])
+    net.header.input.append("data")
+    net.header.input_shape.add().dim.append(6)
+    (note,) = fold_input(net, Normalization("data", (0.5,), (1.0, 2.0, 3.0)))
+    assert not note.changed and "the channels of fc are not on axis 1" in note.text

@@ -124,7 +124,11 @@ def test_a_second_bottom_of_a_layer_in_place_is_read(
 
 
 def test_losses_tell_a_layer_from_its_neighbours(net: Net, random: np.random.Generator) -> None:
-    """An outlier among conv2's weights makes all others small, and conv2 alone loses by it."""
+    """An outlier among conv2's weights, which meets zeros, makes the others 0: conv2 alone loses by it."""
+    for place in (0, 1):
+        blob = np.array(net.layers[0].blobs[place])
+        blob[0] = 0
+        net.layers[0].blobs[place] = blob
     weights = np.array(net.layers[2].blobs[0])
     weights[0, 0, 0, 0] = 1e3
     net.layers[2].blobs[0] = weights
@@ -134,12 +138,26 @@ def test_losses_tell_a_layer_from_its_neighbours(net: Net, random: np.random.Gen
     losses = {loss.layer: loss for loss in simulation.losses({"data": x})}
     assert list(losses) == ["conv1", "relu1", "conv2", "sum"]
     assert losses["relu1"].own == float("inf")  # in place: not rounded
-    assert losses["conv1"].own > 30
+    assert losses["conv1"].own > 30 and losses["sum"].own > 30
+    # conv2 alone: the exact values of conv1, rounded, by weights that are
+    alone = Net([net.layers[2].copy()], NetParameter(name="conv2", input=["conv1"]))
+    alone.layers[0].blobs[0] = round_to_code(weights, largest(weights))
+    read = round_to_code(exact["conv1"], largest(exact["conv1"]))
+    own = snr(exact["conv2"], forward(alone, {"conv1": read})["conv2"])
+    assert losses["conv2"].own == pytest.approx(own) and own < 10
     assert losses["conv2"].largest == largest(exact["conv1"])
     rounded = simulation.run({"data": x})
     for name, blob in (("relu1", "conv1"), ("conv2", "conv2"), ("sum", "sum")):
         assert losses[name].end_to_end == pytest.approx(snr(exact[blob], rounded[blob]))
         assert losses[name].cosine == pytest.approx(cosine(exact[blob], rounded[blob]))
+
+
+def test_a_layer_without_a_top_loses_nothing(net: Net, random: np.random.Generator) -> None:
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+    net.layers.append(layer("Silence", "silence", "sum", ""))
+    simulation = Simulation(net)
+    simulation.calibrate(x)
+    assert [loss.layer for loss in simulation.losses(x)] == ["conv1", "relu1", "conv2", "sum"]
 
 
 def test_sixteen_bits_by_name_suffix_or_for_all(net: Net, random: np.random.Generator) -> None:
@@ -187,6 +205,8 @@ def test_snr_and_cosine() -> None:
     assert snr(np.zeros(2, np.float32), a) == float("-inf")
     assert cosine(a, 2 * a) == pytest.approx(1) and cosine(a, np.array([4.0, 3.0])) == pytest.approx(0)
     assert cosine(a * 0, a) == 0 and cosine(a * 0, a * 0) == 1
+    some = np.array([3.0, 0.0])
+    assert cosine(some, a * 0) == cosine(a * 0, some) == 0
 
 
 def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.random.Generator) -> None:
