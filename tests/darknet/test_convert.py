@@ -411,6 +411,14 @@ def test_without_weights_a_batchnorm_has_none(tmp_path: Path, bn_form: BatchNorm
     ]
 
 
+@pytest.mark.parametrize(("head", "letterboxed"), [("[yolo]\nclasses=3\nnum=3", True), ("[softmax]", False)])
+def test_pjreddies_detector_letterboxes(tmp_path: Path, head: str, letterboxed: bool) -> None:
+    text = f"[max]\nsize=3\n{head}"
+    for flavor, expected in (("pjreddie", letterboxed), ("alexeyab", False)):
+        found = structure(tmp_path, text, (24, 8, 6), flavor).input["letter_box"]  # type: ignore[arg-type]
+        assert found is expected
+
+
 def test_an_input_that_no_section_reads(tmp_path: Path) -> None:
     conversion = structure(tmp_path, "[implicit]\nfilters=4")
     assert conversion.net.outputs() == ["data", "layer1-implicit"]

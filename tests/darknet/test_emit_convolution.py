@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from darknet_nets import random_net
 from darknet_texts import line_of, refusal, structure
+
+from nnie_prep.darknet import convert
 
 # The text begins in line 5: the section's header; its first option stands in line 6.
 INCONSISTENT = [
@@ -22,6 +26,8 @@ WRONG = [
     ("groups=2", 6, "groups=2 must divide filters=4 and the 3 channels"),
     ("size=0", 6, "at least 1"),
     ("stride=-1", 6, "at least 1"),
+    ("stride_x=0", 6, "at least 1"),
+    ("stride_y=0", 6, "at least 1"),
     ("stride=100000", 6, "at most 4096"),
     ("xnor=1", 6, "xnor=1 computes with binary weights"),
     ("binary=1", 6, "binary=1 computes with binary weights"),
@@ -118,6 +124,17 @@ def test_batchnorm_has_a_bias_in_alexeyab_only(tmp_path: Path) -> None:
     for flavor, has_bias in (("alexeyab", True), ("pjreddie", False)):
         conversion = structure(tmp_path, "[batchnorm]", flavor=flavor)  # type: ignore[arg-type]
         assert conversion.net.layers[1].proto.scale_param.bias_term == has_bias
+
+
+def test_the_deviation_of_pjreddies_cpu_is_rounded_once(tmp_path: Path) -> None:
+    """sqrt(variance) + 1e-6, squared, since Caffe takes a variance: all in float64."""
+    net = random_net(tmp_path, "[convolutional]\nfilters=64\nbatch_normalize=1\nactivation=linear", (3, 4, 4))
+    variance = net.stream[3 * 64 : 4 * 64].astype(np.float64)
+    _, batch_norm, _ = convert(net.cfg, net.weights, bn_form="pjreddie-cpu").net.layers
+    assert batch_norm.proto.batch_norm_param.eps == 0
+    found = np.asarray(batch_norm.blobs[1])
+    assert np.array_equal(found, ((np.sqrt(variance) + 1e-6) ** 2).astype(np.float32))
+    assert not np.array_equal(found, variance.astype(np.float32))
 
 
 def test_a_misspelt_activation_is_recognised(tmp_path: Path) -> None:
