@@ -167,7 +167,8 @@ def _parse_blob(data: bytes) -> StoredBlob:
     import numpy as np
 
     proto = BlobProto.FromString(data)
-    values = np.array(proto.double_data or proto.data, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as in Caffe
+        values = np.array(proto.double_data or proto.data, dtype=np.float32)
     if any(proto.HasField(name) for name in _LEGACY.values()):
         return StoredBlob(values, (proto.num, proto.channels, proto.height, proto.width), True)
     return StoredBlob(values, tuple(proto.shape.dim), False)
