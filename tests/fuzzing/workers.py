@@ -162,6 +162,7 @@ class Worker:
 
     def __init__(self, kind: str, seconds: float = SECONDS) -> None:
         self.kind, self.seconds = kind, seconds
+        self.too_long = f"more than {seconds} s"
         self.process: subprocess.Popen[str] | None = None
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
 
@@ -191,7 +192,7 @@ class Worker:
         self.errors.seek(0)
         text = self.errors.read()[-6000:]
         seconds = time.monotonic() - start
-        name = f"more than {self.seconds} s" if "Timeout (" in text else f"ended with exit code {code}"
+        name = self.too_long if "Timeout (" in text else f"ended with exit code {code}"
         return {"outcome": "fault", "detail": name, "text": text, "seconds": seconds, "grown": 0, "peak": 0}
 
     def shrink(self, seed: int, name: str) -> list[int]:
@@ -231,6 +232,8 @@ def fuzz(
                 if seed is None:
                     break
                 answer = worker.ask(seed)
+                if answer["detail"] == worker.too_long:  # the machine may have stood still: not twice
+                    answer = worker.ask(seed)
                 name = answer["detail"]
                 with lock:
                     report.add(seed, answer)
