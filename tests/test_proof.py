@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_cases import CFG, run, write_caffe, write_darknet
+from darknet_nets import random_net
 from numpy.typing import NDArray
 
 from nnie_prep.blob_map import BlobMap, Fate
@@ -16,7 +17,16 @@ from nnie_prep.caffe_io import read_net
 from nnie_prep.darknet import convert, reference
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
-from nnie_prep.proof import Engine, Options, draw_feeds, prove_conversion, prove_surgery, read_feeds
+from nnie_prep.proof import (
+    Engine,
+    Options,
+    draw_feeds,
+    prove_conversion,
+    prove_darknet,
+    prove_surgery,
+    read_feeds,
+)
+from nnie_prep.proof.feeds import drawn
 from nnie_prep.verify import Verdict
 
 WANTED = {"data": (1, 3, 4, 5)}
@@ -277,6 +287,28 @@ def test_a_network_with_one_value_as_its_output(tmp_path: Path, seed: int) -> No
 
 
 @pytest.mark.caffe
+def test_two_darknet_networks_have_the_noise_of_the_first(tmp_path: Path) -> None:
+    net = random_net(tmp_path, "[conv]\nfilters=5\nsize=3\n" * 2, (3, 9, 8))
+    verdict = prove_darknet(net.reference, net.reference, Options())
+    assert verdict.passed and [result.name for result in verdict.results] == [
+        *("0 convolutional", "1 convolutional"),
+    ]
+    for index, result in enumerate(verdict.results):
+        assert result.end_to_end == 0  # itself
+        single, double = (
+            net.reference.forward(feeds_of(net.reference), dtype)[index] for dtype in (np.float32, np.float64)
+        )
+        assert single is not None and double is not None
+        assert result.noise == pytest.approx(np.abs(single - double).max() / single.std(), rel=1e-3)
+        assert result.noise > 0
+
+
+def feeds_of(network: reference.Reference) -> NDArray[Any]:
+    """What the proof feeds by default."""
+    (value,) = drawn({"data": (1, *network.input_shape)}, Options(), 0.0, 1.0).values()
+    return np.asarray(value[0])
+
+
 def test_no_room_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_caffe(tmp_path)
     net = read_net(*sorted(tmp_path.glob("*.prototxt")), *tmp_path.glob("*.caffemodel"))

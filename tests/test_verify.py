@@ -385,6 +385,19 @@ def test_several_pictures_in_several_blobs() -> None:
     assert verdict.passed and all(result.segment == 0 for result in verdict.results)
 
 
+def test_each_part_is_read_in_its_own_shape() -> None:
+    x = np.random.default_rng(1).normal(0, 1, (3, 6, 2, 4)).astype(np.float32)
+    values, own, forced_shapes = chain(NET, x)({}), chain(SPLIT, x)({}), {}
+
+    def recorded(forced: Mapping[str, Array]) -> dict[str, Array]:
+        forced_shapes.update({name: value.shape for name, value in forced.items()})
+        return chain(SPLIT, x)(forced)
+
+    assert compare(values, values, PARTS, recorded, outputs=["c"]).passed
+    assert {"a1", "a2", "a3"} <= forced_shapes.keys()
+    assert forced_shapes == {name: own[name].shape for name in forced_shapes}
+
+
 # ---- noise -------------------------------------------------------------------------------------
 
 

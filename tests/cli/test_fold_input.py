@@ -13,7 +13,9 @@ from cli_cases import listing, refuses, run
 from nnie_prep import weights
 from nnie_prep.caffe_io import read_net, write_caffemodel
 from nnie_prep.engines.numpy import forward
+from nnie_prep.net import Net
 from nnie_prep.normalization import folded_into
+from nnie_prep.proof import Options, darknet, draw_feeds
 from nnie_prep.shapes import blob_shapes, walk_shapes
 
 MERGE = ("merge-bn", "small.prototxt", "small.caffemodel")
@@ -73,6 +75,17 @@ def test_raw_pictures_make_what_normalized_ones_made(folder: Path, command: str)
     text = (folder / "raw.prototxt").read_text()
     assert f"# option: --fold-input {MEAN},feed=rgb\n" in text
     assert "# input folded: scale=0.017,mean=103.94/116.78/123.68,order=BGR,feed=RGB data\n" in text
+
+
+def test_an_input_that_is_renamed(folder: Path) -> None:
+    """Names of more than 31 letters are shortened: the proof feeds both with the same all the same."""
+    write_plain(folder)
+    path = folder / "plain.prototxt"
+    path.write_text(path.read_text().replace('"data"', f'"{"picture_" * 5}"'))
+    out = fold("prepare", *PLAIN[1:], "--fold-input", MEAN + ",feed=rgb", "-o", "raw")
+    assert "EQUAL: " in out and "fold_input" in out
+    (name,) = read_net(folder / "raw.prototxt").inputs()
+    assert len(name) < 32 and json.loads((folder / "raw.json").read_text())["input"]["blob"] == name
 
 
 def test_nobody_folds_twice(folder: Path) -> None:
@@ -191,6 +204,21 @@ def test_a_darknet_network(folder: Path) -> None:
     np.testing.assert_allclose(outputs("bgr", raw[:, ::-1]), expected, rtol=1e-3, atol=1e-4)
     says = refuses(folder, "prepare", "net.cfg", "net.weights", "--fold-input", "scale=0.017", "-o", "x")
     assert "Darknet takes x / 255 and nothing else" in says
+
+
+@pytest.mark.parametrize(("more", "high"), [((), 1.0), (("--fold-input", "darknet"), 255.0)])
+def test_a_darknet_network_is_proven_in_the_range_that_it_is_fed_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], high: float
+) -> None:
+    ranges = []
+
+    def recorded(net: Net, options: Options, low: float, high: float) -> dict[str, np.ndarray]:
+        ranges.append((low, high))
+        return draw_feeds(net, options, low, high)
+
+    monkeypatch.setattr(darknet, "draw_feeds", recorded)
+    assert run("prepare", "net.cfg", "net.weights", *more, "-o", "x", "-q").code == 0
+    assert ranges == [(0.0, high)]
 
 
 def test_detect_feeds_what_the_net_takes(folder: Path) -> None:

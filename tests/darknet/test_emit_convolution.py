@@ -26,6 +26,7 @@ WRONG = [
     ("groups=2", 6, "groups=2 must divide filters=4 and the 3 channels"),
     ("size=0", 6, "at least 1"),
     ("stride=-1", 6, "at least 1"),
+    ("dilation=0", 6, "at least 1"),
     ("stride_x=0", 6, "at least 1"),
     ("stride_y=0", 6, "at least 1"),
     ("stride=100000", 6, "at most 4096"),

@@ -204,3 +204,11 @@ def test_random_nets_are_cut_and_left() -> None:
     drawn: list[Drawn] = [random_net([permute_tail, split_tail], seed) for seed in range(60)]
     cut = [any(note.changed for note in drop_heads(one.net)) for one in drawn]
     assert 15 < sum(cut) <= 60 and any(layer.type == "Permute" for one in drawn for layer in one.net.layers)
+
+
+def test_an_input_whose_shape_is_not_known() -> None:
+    """Nothing can be said of the heads' maps, and nothing is refused for it."""
+    drawn = read(FOLDER / "drop_heads" / "ssd.prototxt").drawn
+    drawn.net.layers.insert(0, Layer(LayerParameter(name="shapeless", type="Input"), [], ["shapeless"]))
+    notes = drop_heads(drawn.net)
+    assert not any(note.changed for note in notes), notes
