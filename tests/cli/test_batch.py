@@ -443,7 +443,10 @@ def test_as_many_at_once_as_asked(five: Path, jobs: int) -> None:
     """Each waits until there once were so many, and a while longer for one too many."""
     Path("models/d.cfg").unlink()
     met = f"[ -e met ] || {{ [ $(ls running.* | wc -l) -ge {jobs} ] && touch met; }}"
-    wait_in_children(f"for i in $(seq 600); do {met} && break; sleep 0.1; done\n" + "sleep 0.3; ls running.* | wc -l >> counts\nsleep 0.2")
+    wait_in_children(
+        f"for i in $(seq 600); do {met} && break; sleep 0.1; done\n"
+        + "sleep 0.3; ls running.* | wc -l >> counts\nsleep 0.2"
+    )
     run("batch", "models.yaml", "-j", jobs)
     counts = [int(line) for line in Path("counts").read_text().split()]
     assert max(counts) == jobs

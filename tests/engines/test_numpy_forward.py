@@ -327,3 +327,25 @@ def test_in_place_is_seen_through_shared_memory(kind: str, text: str) -> None:
     for name, value in forward(drawn, feeds).items():
         if name not in ("c", "s"):  # pycaffe records them before or after, whichever it reads
             np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(("threshold", "rows"), [(0.5, 2), (0.503, 1), (0.45, 1)])
+def test_suppression_tightens_above_a_half_alone(threshold: float, rows: int) -> None:
+    """Two boxes that overlap by 0.48: a threshold just above a half shrinks below that once one is kept."""
+    apart = 0.52 / 1.48
+    text = (
+        "detection_output_param { num_classes: 2 background_label_id: 0 code_type: CORNER"
+        f" confidence_threshold: 0.1 nms_param {{ nms_threshold: {threshold} eta: 0.9 }} }}"
+    )
+    shapes = {"loc": (1, 8), "conf": (1, 4), "prior": (1, 2, 8)}
+    boxes = np.array([[0, 0, 0.5, 0.5], [0.5 * apart, 0, 0.5 * (1 + apart), 0.5]]).ravel()
+    feeds = {
+        "loc": np.zeros((1, 8), np.float32),
+        "conf": np.float32([[0.1, 0.9, 0.2, 0.8]]),
+        "prior": np.stack([boxes, np.ones(8)]).astype(np.float32)[np.newaxis],
+    }
+    drawn = net(layer("DetectionOutput", "loc conf prior", "found", text), **shapes)
+    found = forward(drawn, feeds)["found"]
+    assert found.shape == (1, 1, rows, 7)
+    np.testing.assert_allclose(found, Engine("caffe").run(drawn, feeds)["found"], rtol=0, atol=1e-6)

@@ -256,6 +256,13 @@ def test_a_rule(one: Case, tmp_path: Path, pictures: dict[str, bytes]) -> None:
         assert others <= {"cfg_roi"}
 
 
+def test_errors_of_the_prototxt_are_counted(tmp_path: Path, pictures: dict[str, bytes]) -> None:
+    subject, found = findings(case("cfg_prototxt", net=ABS), tmp_path, pictures)
+    (mine,) = [finding for finding in found if finding.rule == "cfg_prototxt"]
+    first, *others = [finding for finding in subject.net_findings if finding.severity == "error"]
+    assert others and mine.message == f"check finds {first.where}: {first.message}, and {len(others)} more"
+
+
 def test_a_right_one(tmp_path: Path, pictures: dict[str, bytes]) -> None:
     assert findings(case(""), tmp_path, pictures)[1] == []
     caffe = case("", base=CAFFE_CFG, wanted=CAFFE, files=MEAN)

@@ -227,11 +227,35 @@ def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.rand
     assert ask(0.0) == []
     steps = ask(200.0)
     assert len(steps) == 2
+    alone = {name: snr(exact["sum"], simulation.run(x, [name])["sum"]) for name in ("conv1", "conv2")}
+    assert steps[0][1] == max(alone.values()) > min(alone.values())
     chosen: list[str] = []
     for name, reached in steps:
         chosen.append(name)
         assert reached == snr(exact["sum"], simulation.run(x, chosen)["sum"])
     assert ask(steps[0][1] - 0.1) == steps[:1]
+
+
+def test_a_layer_that_hardly_helps_is_not_proposed(net: Net, random: np.random.Generator) -> None:
+    """conv3 loses more than all others, and a thousandth of it reaches the output."""
+    weights = random.normal(0, 0.3, (6, 6, 1, 1)).astype(np.float32)
+    weights[0, 0] = 100.0
+    conv3 = "num_output: 6 kernel_size: 1 bias_term: false"
+    net.layers += [
+        layer("Convolution", "conv3", "sum", "conv3", f"convolution_param {{ {conv3} }}", weights),
+        layer("Power", "small", "conv3", "conv3", "power_param { scale: 1e-3 }"),
+        layer("Eltwise", "end", "sum conv3", "end"),
+    ]
+    x = {"data": random.normal(size=(1, 6, 9, 7)).astype(np.float32)}
+    simulation = Simulation(net)
+    exact = simulation.calibrate(x)
+    losses = simulation.losses(x)
+    found = propose(net, simulation, x, exact, losses, 200.0, candidates=len(losses))
+    reached = [found.before, *(step.snr for step in found.steps)]
+    assert "conv3" not in [step.layer for step in found.steps] and len(found.steps) > 1
+    assert all(after >= before + 0.2 for before, after in zip(reached, reached[1:], strict=False))
+    names = [step.layer for step in found.steps]
+    assert reached[-1] < snr(exact["end"], simulation.run(x, [*names, "conv3"])["end"]) < reached[-1] + 0.2
 
 
 def test_losses_know_sixteen_bits(net: Net, random: np.random.Generator) -> None:
