@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,16 @@ def test_caffe_upgrades_alike(tmp_path, text) -> None:
             ":2",
             "-2",
         ),
+        (
+            HEAD + RELU.replace("bottom", "blobs { data: 1 num: 1 channels: 1 height: 1 } bottom"),
+            ":2",
+            "1 values for the shape (1, 1, 1, 0)",
+        ),
+        (
+            'layers { layer { type: "relu" hdf5_output_param { file_name: "x" } } }',
+            ":1",
+            "hdf5_output_param is no parameter of a layer of type 'relu'",
+        ),
         (HEAD + RELU.replace('top: "r"', f'top: "{"r" * 9000}"'), ":2", "a name of 9000 characters, 'rrr"),
         (HEAD + RELU.replace('top: "r"', 'top: "\\033[2J"'), ":2", r"in the name '\x1b[2J'"),
         (HEAD + "\ufeff" + RELU, ":2:1", "got ?"),
@@ -200,7 +211,14 @@ def test_mistakes(tmp_path, text, place, says) -> None:
     message = str(caught.value)
     assert "net.prototxt" + place in message if place.startswith(":") else place in message
     assert says in message
-    assert "\n" not in message
+    assert "\n" not in message and not re.search(r"\d+:\d+ : ", message)  # the place is said once
+
+
+def test_the_first_format_may_end_in_a_file(tmp_path: Path) -> None:
+    text = 'input: "data" input_dim: 1 input_dim: 1 input_dim: 1 input_dim: 1 layers { bottom: "data" layer {'
+    text += ' name: "out" type: "hdf5_output" hdf5_output_param { file_name: "x.h5" } } }'
+    (layer,) = _read(tmp_path, text).layers
+    assert (layer.type, layer.proto.hdf5_output_param.file_name) == ("HDF5Output", "x.h5")
 
 
 def test_gbk_comments_and_a_byte_order_mark_are_tolerated(tmp_path) -> None:
