@@ -76,7 +76,7 @@ def _replaced(net: Net, layer: Layer, before: Shape | None, after: Shape | None)
 
 
 def _grown(have: int, want: int) -> Axis | None:
-    """From `have` pixels to `want` >= `have`; None if there is no such kernel."""
+    """From `have` pixels to `want`; None if there is no such kernel, as where that is less."""
     if have == 1:
         return (np.ones(want), want, 0) if want <= LARGEST_KERNEL else None
     factor = (want - 1) // (have - 1)
