@@ -257,10 +257,12 @@ def test_a_rule(one: Case, tmp_path: Path, pictures: dict[str, bytes]) -> None:
 
 
 def test_errors_of_the_prototxt_are_counted(tmp_path: Path, pictures: dict[str, bytes]) -> None:
-    subject, found = findings(case("cfg_prototxt", net=ABS), tmp_path, pictures)
-    (mine,) = [finding for finding in found if finding.rule == "cfg_prototxt"]
-    first, *others = [finding for finding in subject.net_findings if finding.severity == "error"]
-    assert others and mine.message == f"check finds {first.where}: {first.message}, and {len(others)} more"
+    one = NET + 'layer { name: "m" type: "Mystery" bottom: "conv" top: "m" }'
+    for net, more in ((ABS, ", and 1 more"), (one, "")):
+        subject, found = findings(case("cfg_prototxt", net=net), tmp_path, pictures)
+        (mine,) = [finding for finding in found if finding.rule == "cfg_prototxt"]
+        first, *_ = [finding for finding in subject.net_findings if finding.severity == "error"]
+        assert mine.message == f"check finds {first.where}: {first.message}{more}"
 
 
 def test_a_right_one(tmp_path: Path, pictures: dict[str, bytes]) -> None:
