@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -31,6 +33,14 @@ def test_a_net_equals_its_copy(drawn: Drawn) -> None:
     for weights in (True, False):
         found = diff(drawn.net, drawn.net.copy(), weights=weights)
         assert found.is_empty and found.common == len(drawn.net.layers)
+
+
+def test_any_one_difference_is_a_difference() -> None:
+    """`nnie-prep diff` answers by it."""
+    kinds = [field.name for field in fields(Difference) if field.name != "common"]
+    assert len(kinds) == 5 and Difference(common=3).is_empty
+    for kind in kinds:
+        assert not Difference(**{kind: [ANY]}).is_empty, kind
 
 
 @settings(max_examples=60)
