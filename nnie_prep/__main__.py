@@ -7,7 +7,7 @@ import os
 import sys
 
 
-def program() -> int:
+def main() -> int:
     """Runs the command line of this process; returns its exit code.
 
     What is imported is no garbage: looking for some among it, and once more when the process ends, would be
@@ -16,12 +16,12 @@ def program() -> int:
     gc.disable()
     if "--no-verify" in sys.argv:  # no matrices are multiplied, and the threads for that wait busily
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from nnie_prep.cli import main
+    from nnie_prep import cli
 
-    code = main()
+    code = cli.main()
     gc.freeze()
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(program())
+    sys.exit(main())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from nnie_prep import kernels
-from nnie_prep.net import Blob
+from nnie_prep.blob import Blob
 
 Pair = tuple[int, int]
 Step = tuple[str, dict[str, Any]]

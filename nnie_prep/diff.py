@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
-from nnie_prep.net import Array, Blob, Layer, Net, pieces_of
+from nnie_prep.blob import Array, Blob, pieces_of
+from nnie_prep.net import Layer, Net
 from nnie_prep.shapes import Shape, blob_shapes, net_input_shapes, walk_shapes
 
 _PIECE = 1 << 18  # floats

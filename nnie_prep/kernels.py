@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnie_prep.net import Array, DeferredBlob
+from nnie_prep.blob import Array, DeferredBlob
 
 Pair = tuple[int, int]
 

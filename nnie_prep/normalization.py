@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
-from nnie_prep.net import INPUT_FOLDED, Array, Layer, Net
+from nnie_prep.net import INPUT_FOLDED, Layer, Net
 from nnie_prep.training_layers import DATA
 from nnie_prep.weights import Factors
 

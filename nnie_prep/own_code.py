@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.blob_map import Fate
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 
 OWN_CODE = ("Custom", "Proposal")

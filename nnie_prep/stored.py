@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from nnie_prep.errors import UserError
 
 if TYPE_CHECKING:
-    from nnie_prep.net import Array
+    from nnie_prep.blob import Array
 
 # Bytes at a time, small enough to stay in the processor's cache while they are hashed and written.
 _PIECE = 1 << 19

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.blob_map import Fate
-from nnie_prep.net import Array
 
 EQUAL, INEXACT = "equal", "inexact, as asked"
 CONSTANT = "is constant, which proves nothing"

@@ -18,10 +18,10 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+from nnie_prep.blob import Blob, DeferredBlob
 from nnie_prep.darknet.cfg import Section, read_cfg
 from nnie_prep.darknet.reference import Reference, convolution
 from nnie_prep.darknet.weights import Flavor, Stored, Taken, WeightsFile
-from nnie_prep.net import Blob, DeferredBlob
 
 # Fewer values a channel have no statistics of their own: next to no variance would blow up what comes
 # later. Those of all channels serve.

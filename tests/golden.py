@@ -29,8 +29,9 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 from strategies import Drawn
 
+from nnie_prep.blob import Blob
 from nnie_prep.blob_map import BlobMap, Note
-from nnie_prep.net import Blob, Layer, Net, check_wiring
+from nnie_prep.net import Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.passes import Pass, run
 from nnie_prep.shapes import blob_shapes, net_input_shapes, walk_shapes

@@ -9,7 +9,8 @@ import numpy as np
 from google.protobuf import text_format
 from layer_cases import DRAW, Case
 
-from nnie_prep.net import Array, Layer, Net, check_wiring
+from nnie_prep.blob import Array
+from nnie_prep.net import Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.shapes import blob_shapes
 

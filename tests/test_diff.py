@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import Drawn, nets
 
+from nnie_prep.blob import DeferredBlob
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.diff import Difference, LayerChange, ValueChange, diff, field_values
-from nnie_prep.net import DeferredBlob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.shapes import infer_shapes
 
@@ -287,7 +288,7 @@ def test_pieces_need_not_match(cut: int) -> None:
         return Net([Layer(LayerParameter(name="m", type="Mystery"), [], ["m"], [blob])])  # type: ignore[list-item]
 
     pieces = [other[:cut], other[cut : cut + 7], other[cut + 7 :]]
-    deferred = DeferredBlob(other.shape, lambda: pytest.fail("read whole"), lambda: iter(pieces))
+    deferred = DeferredBlob(other.shape, lambda: pytest.fail("read whole"), lambda unit: iter(pieces))
     (change,) = diff(net(values), net(deferred)).changed
     assert change.blobs[0].differing == 1
     assert change.blobs[0].max_abs == float(np.float64(other[place]) - np.float64(values[place]))

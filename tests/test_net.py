@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nnie_prep.blob import DeferredBlob
 from nnie_prep.errors import UserError
-from nnie_prep.net import DeferredBlob, Layer, Net, check_wiring
+from nnie_prep.net import Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array, Blob
 from nnie_prep.engines.numpy import forward_layer
-from nnie_prep.net import Array, Blob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 
 Pair = tuple[int, int]  # vertical, horizontal

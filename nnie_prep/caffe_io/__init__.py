@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from nnie_prep.blob import Blob
 from nnie_prep.caffe_io.caffemodel import StoredBlob, StoredLayer, read_caffemodel, write_caffemodel
 from nnie_prep.caffe_io.prototxt import field_lines, format_prototxt, read_prototxt, read_text
 from nnie_prep.errors import UserError
-from nnie_prep.net import Blob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import ParamSpec
 from nnie_prep.outputs.made_by import hash_of, why_mixed
 from nnie_prep.shapes import Shape, blob_shapes, walk_shapes

@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 
+from nnie_prep.blob import Blob, DeferredBlob, pieces_of
 from nnie_prep.caffe_io import wire
 from nnie_prep.errors import UserError
-from nnie_prep.net import Blob, DeferredBlob, Layer, Net, pieces_of
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter
 from nnie_prep.outputs.target_checks import stat_of_input
 from nnie_prep.stored import read_floats, read_in_pieces

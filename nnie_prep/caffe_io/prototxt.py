@@ -11,10 +11,11 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from nnie_prep import nnie_caffe_pb2
+from nnie_prep.blob import Array
 from nnie_prep.caffe_io.caffemodel import layer_message
 from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.errors import UserError
-from nnie_prep.net import INPUT_FOLDED, Array, Layer, Net, check_wiring
+from nnie_prep.net import INPUT_FOLDED, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParameter, NetState, NetStateRule
 from nnie_prep.outputs.target_checks import stat_of_input
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.cli.mapper_inputs import preprocessing_of
 from nnie_prep.cli.report import count_text
 from nnie_prep.detection import Detection, detect
@@ -22,7 +23,7 @@ from nnie_prep.detection.heads import Description
 from nnie_prep.detection.picture import as_planes
 from nnie_prep.detection.preparation import Placement, Size, prepare
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie.calibration import picture_tensor, read_mean_image
 from nnie_prep.nnie.preprocessing import Preprocessing
 from nnie_prep.normalization import folded_into

@@ -8,12 +8,13 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nnie_prep.blob import Array
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import Progress, few, shape_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Net
+from nnie_prep.net import Net
 from nnie_prep.nnie.calibration import cfg_feeds
 from nnie_prep.proof import read_feeds, without_training
 from nnie_prep.quantization import LayerLoss, Simulation

@@ -21,12 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from nnie_prep.blob import Blob, DeferredBlob
 from nnie_prep.composites import Add
 from nnie_prep.darknet.approximation import Approximated, Approximation
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.weights import Flavor, Stored, Stream
 from nnie_prep.errors import UserError
-from nnie_prep.net import Blob, DeferredBlob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.shapes import Shape, top_shapes
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from nnie_prep import composites, kernels
+from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.darknet.activations import ANYWHERE, activate, read_activation
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.net import Array, DeferredBlob
 
 
 def emit_activation(build: Builder, section: Section) -> Output:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nnie_prep import kernels
+from nnie_prep.blob import Array, Blob, DeferredBlob
 from nnie_prep.darknet.activations import IN_CONVOLUTION, activate, read_activation
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, ConvolutionWeights, Output, refusal
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.net import Array, Blob, DeferredBlob
 
 Pair = tuple[int, int]
 

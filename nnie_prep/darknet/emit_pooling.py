@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.composites import crop, selected
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.emit_convolution import blur
-from nnie_prep.net import Array, DeferredBlob
 
 Pair = tuple[int, int]
 

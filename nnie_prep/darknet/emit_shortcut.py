@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nnie_prep import kernels
+from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.darknet.activations import IN_SHORTCUT, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section, shown
 from nnie_prep.darknet.emit_merging import read_index, read_indices
-from nnie_prep.net import Array, DeferredBlob
 
 # shortcut_multilayer_cpu (AlexeyAB blas.c:73)
 _NORMALIZE_EPS = 0.0001

@@ -22,11 +22,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section, read_cfg
 from nnie_prep.darknet.reference import BatchNormForm, Reference
 from nnie_prep.darknet.weights import Flavor, Taken, WeightsFile
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 from nnie_prep.weights import (
     Factors,
     Layout,

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import TRAINING_KEYS, Section, read_cfg
 from nnie_prep.darknet.reference import Reference
 from nnie_prep.darknet.reference.precision import in_float64
 from nnie_prep.darknet.weights import WeightsFile
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 # The sections that OpenCV knows, by the only name it knows for each.
 _KNOWN = frozenset(

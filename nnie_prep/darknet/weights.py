@@ -34,9 +34,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, DeferredBlob
 from nnie_prep.stored import read_floats, read_in_pieces
 
 Flavor = Literal["alexeyab", "pjreddie"]

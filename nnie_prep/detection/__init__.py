@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.detection.heads import Head
 from nnie_prep.detection.preparation import Placement
 from nnie_prep.detection.suppression import suppress
-from nnie_prep.net import Array
 
 
 class Detection(NamedTuple):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 
 class ClassTree(NamedTuple):

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.detection.class_tree import ClassTree
 from nnie_prep.detection.preparation import Size
-from nnie_prep.net import Array
 
 # What a class of a tree must exceed (AlexeyAB region_layer.c, get_region_boxes).
 _TREE_THRESHOLD = 0.5

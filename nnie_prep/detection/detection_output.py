@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.detection import Detection
 from nnie_prep.detection.preparation import Size
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 
 
 def detection_output(net: Net) -> Layer | None:

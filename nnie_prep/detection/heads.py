@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.detection.class_tree import ClassTree, read_tree
 from nnie_prep.detection.decoding import (
     Candidates,
@@ -22,7 +23,6 @@ from nnie_prep.detection.decoding import (
 )
 from nnie_prep.detection.preparation import Size
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 Decode = Callable[[Array, Size, float], Candidates]
 

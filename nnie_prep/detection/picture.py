@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 _READ = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
 _WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 Size = tuple[int, int]  # width, height
 

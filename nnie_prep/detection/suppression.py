@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnie_prep.net import Array
+from nnie_prep.blob import Array
 
 _GREEDY_POWER = 0.6
 

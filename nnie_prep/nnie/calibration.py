@@ -23,9 +23,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from nnie_prep.blob import Array
 from nnie_prep.detection.picture import encode, pillow, read_picture
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 from nnie_prep.nnie.mapper_cfg import (
     FEATURE_MAP,
     NO_FILE,

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.blob import Array
 from nnie_prep.names import HIGH_PRECISION
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
 from nnie_prep.quantization.code import round_to_code

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.memory import why_memory_matters
-from nnie_prep.net import Array, DeferredBlob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.passes.folding import weights_problem
 from nnie_prep.passes.output_channels import choose_outputs, form_problem, producer
 from nnie_prep.passes.replace_shuffle_channel import shuffled

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nnie_prep import weights
+from nnie_prep.blob import DeferredBlob, pieces_of
 from nnie_prep.blob_map import Fate, Note
-from nnie_prep.net import DeferredBlob, Layer, Net, pieces_of
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import ConvolutionParameter, InnerProductParameter
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors
 from nnie_prep.passes.sharing import Sharing

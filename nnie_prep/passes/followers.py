@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnie_prep import params, weights
-from nnie_prep.net import Blob, Layer
+from nnie_prep.blob import Blob
+from nnie_prep.net import Layer
 from nnie_prep.weights import Factors, Vector
 
 SCALES = ("Scale", "Bias", "Power")

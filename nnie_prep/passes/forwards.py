@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from nnie_prep import params, weights
-from nnie_prep.net import DeferredBlob, Layer
+from nnie_prep.blob import DeferredBlob
+from nnie_prep.net import Layer
 from nnie_prep.passes.folding import layout_of, weighted_param, weights_problem
 from nnie_prep.passes.sharing import Sharing
 from nnie_prep.shapes import Shape

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.blob import Blob, DeferredBlob
 from nnie_prep.blob_map import Fate
-from nnie_prep.net import Blob, DeferredBlob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.passes.folding import weights_problem
 from nnie_prep.passes.replacement import free_name
 from nnie_prep.passes.sharing import Sharing

@@ -16,9 +16,10 @@ from __future__ import annotations
 import numpy as np
 
 from nnie_prep import kernels
+from nnie_prep.blob import Array
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.passes.replacement import LARGEST_KERNEL, replace_layer
 from nnie_prep.shapes import Shape, known_shapes
 

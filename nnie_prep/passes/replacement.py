@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from nnie_prep.blob import Blob
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add, cost_of
 from nnie_prep.memory import is_fed, memory_is_shared
-from nnie_prep.net import Blob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.shapes import known_shapes
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.blob_map import BlobMap, Fate
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Net
+from nnie_prep.net import Net
 from nnie_prep.normalization import Normalization
 from nnie_prep.proof.feeds import draw_feeds, drawn
 from nnie_prep.proof.running import Options, Progress, worst_errors

@@ -9,8 +9,9 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Net
+from nnie_prep.net import Net
 from nnie_prep.proof.running import Options
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 

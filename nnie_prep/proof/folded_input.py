@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.blob import Array
 from nnie_prep.blob_map import Fate
-from nnie_prep.net import Array, Net
+from nnie_prep.net import Net
 from nnie_prep.normalization import Normalization
 from nnie_prep.passes.fold_input import input_readers, spoiled_by
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnie_prep.blob import Array
 from nnie_prep.engines import numpy as numpy_engine
-from nnie_prep.net import Array, Net
+from nnie_prep.net import Net
 from nnie_prep.passes.drop_training import drop_training
 from nnie_prep.passes.drop_unreachable import drop_unreachable
 from nnie_prep.passes.lowering import lower

@@ -7,10 +7,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.blob_map import Fate
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Net
+from nnie_prep.net import Net
 from nnie_prep.normalization import Normalization
 from nnie_prep.own_code import invented, opened, taken_as_given, told
 from nnie_prep.proof.feeds import all_shapes, draw_feeds, input_range

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nnie_prep.net import Array
+from nnie_prep.blob import Array
 
 Bits = Literal[8, 16]
 

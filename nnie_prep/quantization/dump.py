@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy import forward, forward_layer
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.quantization.simulation import cosine, snr
 
 FRACTION_BITS = 12

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnie_prep.net import Array, Net
+from nnie_prep.blob import Array
+from nnie_prep.net import Net
 from nnie_prep.quantization.simulation import LayerLoss, Simulation, snr
 
 _LEAST_GAIN = 0.2  # decibels that make 16 bits worth their bandwidth

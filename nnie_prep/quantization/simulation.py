@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy import forward, forward_layer
 from nnie_prep.errors import UserError
 from nnie_prep.names import HIGH_PRECISION
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.quantization.code import Bits, round_to_code
 from nnie_prep.shapes.weights import WEIGHTED
 

@@ -15,6 +15,7 @@ from darknet_nets import random_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet import convert
 from nnie_prep.darknet import fold as fold_module
 from nnie_prep.darknet.cfg import read_cfg
@@ -23,7 +24,6 @@ from nnie_prep.darknet.reference import Reference, load
 from nnie_prep.darknet.weights import Flavor, WeightsFile
 from nnie_prep.engines.numpy import forward
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 # Two float32 roundings, of weights and biases, on top of those of Darknet (1e-4 at the most).
 LIMIT = 1e-4

@@ -14,6 +14,7 @@ from darknet_drafts import drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnie_prep.blob import Array
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.darknet import EMITTERS, Conversion, convert
 from nnie_prep.darknet.builder import Target
@@ -21,7 +22,7 @@ from nnie_prep.darknet.reference import Reference, load
 from nnie_prep.darknet.weights import Flavor
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import forward
-from nnie_prep.net import Array, check_wiring
+from nnie_prep.net import check_wiring
 from nnie_prep.shapes import infer_shapes
 
 FLAVORS: tuple[Flavor, ...] = ("alexeyab", "alexeyab", "pjreddie")

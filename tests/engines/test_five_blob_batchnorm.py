@@ -14,10 +14,11 @@ import pytest
 from caffe_case import Case, assert_close, layer, normal
 from google.protobuf import text_format
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.caffe_engine import find_caffe_python
 from nnie_prep.engines.numpy import forward
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.passes.followers import follower_factors
 

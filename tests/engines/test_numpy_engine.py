@@ -12,10 +12,10 @@ import pytest
 from layer_cases import DRAW
 from layer_samples import Sample, draw
 
+from nnie_prep.blob import Array
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import LAYERS, forward, unsupported
-from nnie_prep.net import Array
 from nnie_prep.shapes import DATA_DEPENDENT, TOP_SHAPES, infer_shapes
 
 CASES_PER_TYPE = 60

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import forward, forward_layer, unsupported
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, DeferredBlob, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.proof import Engine
 from nnie_prep.shapes import infer_shapes

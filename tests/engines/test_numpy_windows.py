@@ -14,8 +14,9 @@ from google.protobuf import text_format
 from layer_cases import DRAW
 
 from nnie_prep import params
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy import convolution, forward_layer
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.params import Pair
 from nnie_prep.shapes import blob_shapes

@@ -13,8 +13,8 @@ import pytest
 from layer_samples import Sample, draw
 from opencv_forward import opencv_forward
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy import forward
-from nnie_prep.net import Array
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, PriorBoxParameter
 
 CASES = 40

@@ -11,7 +11,8 @@ from golden import FOLDER, cases, compare, read
 from numpy.typing import NDArray
 from opencv_forward import opencv_forward
 
-from nnie_prep.net import DeferredBlob, Net
+from nnie_prep.blob import DeferredBlob
+from nnie_prep.net import Net
 from nnie_prep.passes.fold_batchnorm import fold_batchnorm
 
 

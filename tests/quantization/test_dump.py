@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.quantization.dump import Dump, compare_dumps, find_dumps, read_dump
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy import forward
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
 from nnie_prep.proof import Engine
 from nnie_prep.quantization import LayerLoss, Simulation, round_to_code, snr

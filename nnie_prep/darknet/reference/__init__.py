@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section, read_cfg, shown
 from nnie_prep.darknet.reference import convolution, heads, joining, resampling
 from nnie_prep.darknet.reference.activations import activation_fault
@@ -34,7 +35,6 @@ from nnie_prep.darknet.reference.joining import shortcut_fault
 from nnie_prep.darknet.reference.plan import BatchNormForm, Plan, Shape, Step, check_size
 from nnie_prep.darknet.weights import Flavor, WeightsFile
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 __all__ = ["BatchNormForm", "Reference", "load"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section, shown
 from nnie_prep.darknet.weights import Flavor
-from nnie_prep.net import Array
 
 
 def logistic(x: Array) -> Array:

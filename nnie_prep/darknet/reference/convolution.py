@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array, Blob
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.reference.activations import activation
 from nnie_prep.darknet.reference.plan import BatchNormForm, Plan, Step, inconsistent, quotient, values
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Blob
 
 # The unfolded input that lies in memory at a time, in floats.
 _COLUMNS = 1 << 23

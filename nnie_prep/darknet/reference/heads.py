@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.reference.activations import logistic
 from nnie_prep.darknet.reference.plan import Plan, Step, inconsistent
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 
 def _softmax(x: Array, axis: int, temperature: float = 1.0) -> Array:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section, shown
 from nnie_prep.darknet.reference.activations import activation, logistic
 from nnie_prep.darknet.reference.plan import Plan, Shape, Step, inconsistent, quotient, values
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 _NORMALIZATIONS = {"relu": "relu", "avg_relu": "relu", "softmax": "softmax"}
 _WEIGHTS_TYPES = {"none": "none", "per_feature": "feature", "per_layer": "feature", "per_channel": "channel"}

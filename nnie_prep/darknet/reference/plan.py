@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nnie_prep.blob import Array, Blob
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.weights import Flavor, Stored, Stream
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array, Blob
 
 BatchNormForm = Literal["standard", "pjreddie-cpu"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.reference import Reference
-from nnie_prep.net import Array
 
 
 def in_float64(

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.reference.convolution import Window, blur, blur_window, inside
 from nnie_prep.darknet.reference.plan import Plan, Step, inconsistent, quotient
 from nnie_prep.errors import UserError
-from nnie_prep.net import Array
 
 
 def maxpool(section: Section, plan: Plan) -> Step:

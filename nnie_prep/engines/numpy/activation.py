@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.weights import weights
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.params import is_training, layer_error
 
 

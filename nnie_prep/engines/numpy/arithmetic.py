@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.weights import weights
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.params import canonical_axis
 from nnie_prep.shapes.tops import coefficient_shape
 

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.taps import fall
 from nnie_prep.engines.numpy.weights import weights
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.params import Convolution, Pair
 from nnie_prep.shapes.windows import convolution_on, convolved_size
 

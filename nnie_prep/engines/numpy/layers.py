@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy import (
     activation,
     arithmetic,
@@ -16,7 +17,7 @@ from nnie_prep.engines.numpy import (
     resampling,
     reshape,
 )
-from nnie_prep.net import Array, Layer, Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.params import layer_error
 from nnie_prep.shapes import DATA_DEPENDENT, top_shapes
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.pooling import pool
 from nnie_prep.engines.numpy.weights import weights
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 
 
 def batch_norm(layer: Layer, bottoms: list[Array]) -> list[Array]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nnie_prep import params
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.taps import fall
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.params import Pooling
 from nnie_prep.shapes.windows import pooled_size
 

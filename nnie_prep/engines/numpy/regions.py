@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.arithmetic import indices
 from nnie_prep.engines.numpy.pooling import LOWEST
-from nnie_prep.net import Array, Layer
+from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import (
     DetectionOutputParameter,
     NonMaximumSuppressionParameter,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnie_prep.net import Array, Layer
+from nnie_prep.blob import Array
+from nnie_prep.net import Layer
 from nnie_prep.shapes import top_shapes
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnie_prep.net import Array, Layer
+from nnie_prep.blob import Array
+from nnie_prep.net import Layer
 from nnie_prep.params import layer_error
 from nnie_prep.shapes import Shape, blob_shapes
 
