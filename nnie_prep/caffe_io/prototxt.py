@@ -81,19 +81,20 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
-    text = data.decode("utf-8-sig", errors="surrogateescape")
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise UserError("is a binary file, a caffemodel perhaps", f"{path}:{line}", "give the prototxt first")
-    if not text.isprintable():
-        code = re.sub(_TOKEN, lambda token: "" if token[0][0] == "#" else token[0], text)
-        for number, row in enumerate(code.split("\n"), 1):
-            if any("\udc80" <= char <= "\udcff" for char in row):
-                raise UserError(
-                    "holds bytes that are not UTF-8", f"{path}:{number}", "save the file as UTF-8 text"
-                )
-        text = text.encode("utf-8", "replace").decode()
-    return text
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("utf-8-sig", errors="surrogateescape")
+    code = re.sub(_TOKEN, lambda token: "" if token[0][0] == "#" else token[0], text)
+    for number, row in enumerate(code.split("\n"), 1):
+        if any("\udc80" <= char <= "\udcff" for char in row):
+            raise UserError(
+                "holds bytes that are not UTF-8", f"{path}:{number}", "save the file as UTF-8 text"
+            )
+    return text.encode("utf-8", "replace").decode()
 
 
 def _explain(error: text_format.ParseError, path: Path) -> UserError:

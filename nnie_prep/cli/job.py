@@ -145,9 +145,9 @@ def change(job: Job) -> int:
 
 def _describe(job: Job, outcome: Outcome, conversion: Conversion | None, blob_map: BlobMap) -> dict[str, Any]:
     """STEM.json, but for what made it."""
-    from nnie_prep.cli.job_inputs import folded_in, trained_with
-
     if conversion is None:
+        from nnie_prep.cli.job_inputs import trained_with
+
         about = describe_surgery(job.inputs[0], blob_map)
         outcome.inputs = trained_with(about, job.inputs[0], outcome.after, blob_map)
     else:
@@ -156,6 +156,8 @@ def _describe(job: Job, outcome: Outcome, conversion: Conversion | None, blob_ma
         about = describe(conversion, blob_map)
         outcome.inputs = described_inputs(about)
     if outcome.folded is not None:
+        from nnie_prep.cli.job_inputs import folded_in
+
         outcome.inputs = folded_in(outcome.inputs, outcome.folded)
     describe_inputs(about, outcome.inputs)
     return about
