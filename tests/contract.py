@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from strategies import Drawn
 
+from nnie_prep.blob import Blob, pieces_of
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Net, check_wiring
@@ -122,6 +124,19 @@ def check_weights(after: Net) -> None:
             if layer.blobs and bottoms is not None:
                 found = [blob.shape for blob in layer.blobs]
                 assert found == blob_shapes(layer, bottoms), (layer, found)
+    for layer in after.layers:
+        for blob in layer.blobs:
+            _check_pieces(blob)
+
+
+def _check_pieces(blob: Blob) -> None:
+    """What is written is what is read, in parts of whole rows too."""
+    whole = np.asarray(blob).tobytes()
+    row = math.prod(blob.shape[1:])
+    for unit in (1, row) if blob.size else ():
+        pieces = [bytes(piece) for piece in pieces_of(blob, unit)]
+        assert b"".join(pieces) == whole
+        assert all(len(piece) % (4 * unit) == 0 for piece in pieces)
 
 
 def check_values(drawn: Drawn, after: Net, blob_map: BlobMap) -> None:

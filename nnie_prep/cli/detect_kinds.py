@@ -59,7 +59,7 @@ class Detector:
 
 
 def darknet_detector(options: Namespace, net: Net, picture: Any, description: Description) -> Detector:
-    given = [name for name in ("transform", "mean", "scale", "order") if getattr(options, name) is not None]
+    given = [name for name in ("transform", "mean", "scale", "order") if getattr(options, name)]
     if given:
         raise UserError(
             "is for a net that ends in DetectionOutput; one of Darknet's is fed as Darknet does it",

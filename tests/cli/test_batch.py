@@ -369,7 +369,7 @@ def test_a_cfg_of_the_users_own_for_the_compiler(five: Path) -> None:
     Path("models.yaml").write_text("models: [{cfg: models/a.cfg, options: {images: pictures}}]")
     report = ran()
     assert states(report) == {"a": "failed"}
-    assert "models/a_mapper.cfg: exists and" in report["models"][0]["error"]
+    assert re.search("models/a_.*: exists and", report["models"][0]["error"])
     assert Path("models/a_mapper.cfg").read_bytes() == own
     assert states(ran("--force")) == {"a": "prepared"}
 

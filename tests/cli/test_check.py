@@ -120,12 +120,13 @@ def test_sarif(nets: Path) -> None:
     Path("mine.sarif").write_text("{}")
     said = refuses(nets, "check", "bad.prototxt", "--sarif", "mine.sarif")
     assert said == (
-        "mine.sarif: exists and was not written by nnie_prep; --force replaces it, --sarif names another"
+        "mine.sarif: exists and nothing shows that nnie_prep made it from these inputs; "
+        "--force replaces it, --sarif names another"
     )
     said = refuses(nets, "check", "bad.prototxt", "--sarif", ".", "--force")
-    assert said == ".: is a folder and is not replaced; name another place with --sarif"
+    assert said == ".: is a folder and is not replaced; name another place for it"
     said = refuses(nets, "check", "bad.prototxt", "--sarif", "-")
-    assert said.startswith("-: - is no file's name") and said.endswith("name another place with --sarif")
+    assert said.startswith("-: - is no file's name") and said.endswith("name another place for it")
     assert run("check", "bad.prototxt", "--sarif", "mine.sarif", "--force", "-q").code == 1
     assert "good.prototxt" in refuses(nets, "check", "good.prototxt", "--sarif", "good.prototxt", "--force")
 

@@ -323,7 +323,7 @@ def test_inputs_and_outputs_that_are_no_plain_files(folder: Path) -> None:
 def test_a_file_is_not_called_dash(folder: Path, arguments: tuple[str, ...]) -> None:
     """Elsewhere `-` means what is printed; here it would make files that few commands can name again."""
     said = refuses(folder, *arguments)
-    assert "- is no file's name, and nothing but text is printed; name another place with -o" in said
+    assert "- is no file's name, and nothing but text is printed; name another place for it" in said
 
 
 @pytest.mark.parametrize(

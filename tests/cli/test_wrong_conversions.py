@@ -202,6 +202,7 @@ def test_a_layer_that_is_said_to_be_another(folder: Path, monkeypatch: pytest.Mo
 
 right = weights.batchnorm_factors
 right_scale = weights.scale_factors
+right_pieces = weights.scale_in_pieces
 right_channels = weights.scale_output_channels
 
 
@@ -216,9 +217,9 @@ right_channels = weights.scale_output_channels
         ("scale_factors", lambda scale, bias: right_scale(scale[::-1], bias)),
         ("scale_bias", lambda bias, factors: bias),
         ("scale_bias", lambda bias, factors: (bias * factors.scale).astype(np.float32)),
-        ("scale_output_channels", lambda blob, scale, layout, group: blob),
-        ("scale_output_channels", lambda blob, scale, *rest: right_channels(blob, scale[::-1], *rest)),
-        ("scale_output_channels", lambda blob, scale, *rest: right_channels(blob, scale * 1.001, *rest)),
+        ("scale_in_pieces", lambda pieces, scale, row: pieces),
+        ("scale_in_pieces", lambda pieces, scale, row: right_pieces(pieces, scale[::-1], row)),
+        ("scale_in_pieces", lambda pieces, scale, row: right_pieces(pieces, scale * 1.001, row)),
     ],
 )
 def test_fold(
