@@ -81,10 +81,7 @@ class Net:
 
     def index(self, layer: Layer) -> int:
         """The layer's place in execution order."""
-        for position, candidate in enumerate(self.layers):
-            if candidate is layer:
-                return position
-        raise ValueError(f"{layer!r} is not in this net")
+        return self.layers.index(layer)
 
     def layer(self, name: str) -> Layer | None:
         """The first layer of that name."""
