@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 from nnie_prep.net import Layer, Net
 from nnie_prep.params import shares_memory
@@ -60,9 +60,14 @@ def why_memory_matters(net: Net, layer: Layer) -> str:
     A layer in place on memory that others share changes what they find, if they run later. So it
     does for those that shared it through this layer, and would for those whom this layer gave a copy.
     """
-    if layer.bottoms == layer.tops or not any(shares_memory(one) for one in net.layers):
+    if not any(shares_memory(one) for one in net.layers):
         return ""
     first, writer = layer, net.writer(layer)
+    if writer is not None and net.overtakes_output(writer, layer):
+        if reason := why_not_joined(net, (writer, layer)):
+            return reason
+    if layer.bottoms == layer.tops:
+        return ""
     while writer is not None and shares_memory(writer):
         first, writer = writer, net.writer(writer)
     copies = not shares_memory(layer)
@@ -83,3 +88,39 @@ def why_memory_matters(net: Net, layer: Layer) -> str:
             memory.difference_update(one.tops)
             copied.difference_update(one.tops)
     return ""
+
+
+def why_not_joined(net: Net, run: Sequence[Layer]) -> str:
+    """Why Caffe computes something else once the first of a run does what all of it do, or "".
+
+    Each reads the one before alone. The first, which moves to the last's place where the order of the net's
+    outputs demands it, must find there what it finds now; and if it is in place, everyone else too.
+    """
+    first, last = run[0], run[-1]
+    between = [one for one in net.layers[net.index(first) + 1 : net.index(last)] if one not in run]
+    in_place = not set(first.bottoms).isdisjoint(first.tops)
+    if not between or not (in_place or net.overtakes_output(first, last)):
+        return ""
+    uses = {layer: (read, overwritten) for layer, read, overwritten in _uses(net)}
+    own, _ = uses[first]
+    for one in between:
+        read, overwritten = uses[one]
+        if own & overwritten:
+            return f"in Caffe {one.name} overwrites memory that {first.name} would read later"
+        if in_place and own & read:
+            return f"in Caffe {one.name} reads memory that {first.name} overwrites"
+    return ""
+
+
+def _uses(net: Net) -> Iterator[tuple[Layer, set[int], set[int]]]:
+    """Each layer with the memory that it reads and what it overwrites of that, each by a number."""
+    memory: dict[str, int] = {}
+    for layer in net.layers:
+        read = [memory.setdefault(name, len(memory)) for name in layer.bottoms]
+        shares = shares_memory(layer)
+        found = {
+            top: read[0] if shares else memory[top] if top in layer.bottoms else -1 for top in layer.tops
+        }
+        yield layer, set(read), set() if shares else set(found.values()).intersection(read)
+        for top, number in found.items():
+            memory[top] = number if number >= 0 else len(memory)

@@ -210,7 +210,8 @@ class Net:
     def absorb(self, layer: Layer, follower: Layer) -> None:
         """Removes the only reader of the layer's top; the layer writes the follower's top instead.
 
-        Where the order of the net's outputs would change, the layer moves to the follower's place.
+        Where the order of the net's outputs would change, the layer moves to the follower's place;
+        `memory.why_not_joined` says where it must not.
         """
         assert len(follower.bottoms) == len(follower.tops) == len(layer.tops) == 1
         moves = self.overtakes_output(layer, follower)
@@ -284,8 +285,9 @@ class Net:
 
     def overtakes_output(self, writer: Layer, layer: Layer) -> bool:
         """Whether one of the layer's tops is an output, and another output comes between it and the blob of
-        the writer's that it is made of."""
-        between = writer.tops[writer.tops.index(layer.bottoms[0]) + 1 :]
+        the writer's that it is made of. Where the layer does not read that itself, the writer has one top."""
+        read = layer.bottoms[0]
+        between = writer.tops[writer.tops.index(read) + 1 :] if read in writer.tops else []
         for later in self.layers[self.index(writer) + 1 : self.index(layer)]:
             between += later.tops
         if not between:

@@ -10,7 +10,7 @@ An output of the net keeps its name, and then the blob before it takes that name
 blob before it is an input of the net or read elsewhere too, so that both names are needed, where the
 order of the outputs would change, for a Dropout that says `phase: TRAIN`, for a Crop whose second bottom
 nobody else reads, and where in Caffe a layer in place overwrites memory that a later reader of the
-same values shares, or would share.
+same values shares, or would share, or that a layer moved for the order of the outputs would read.
 """
 
 from __future__ import annotations

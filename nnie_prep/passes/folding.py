@@ -17,6 +17,7 @@ import numpy as np
 from nnie_prep import weights
 from nnie_prep.blob import DeferredBlob, pieces_of
 from nnie_prep.blob_map import Fate, Note
+from nnie_prep.memory import why_not_joined
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import ConvolutionParameter, InnerProductParameter
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors
@@ -94,6 +95,8 @@ def _longest_run(net: Net, layer: Layer, sharing: Sharing, types: tuple[str, ...
         factors, _ = follower_factors(follower)
         if factors is None or sharing.dispute(follower) or _misfit(layer, factors):
             break
+        if why_not_joined(net, (layer, *run, follower)):
+            break
         run.append(follower)
         total = total.then(factors)
     return Fold(layer, run, total) if run else None
@@ -152,6 +155,8 @@ def why_not_folded(net: Net, follower: Layer, sharing: Sharing) -> str:
             return reason
         if reason := sharing.text(before):
             return f"{reason}, and not everything that shares them is followed by the same"
+        if reason := why_not_joined(net, (before, follower)):
+            return reason
     return f"{before.name} ({before.type}) before it is not folded"
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnie_prep.blob_map import Fate, Note
+from nnie_prep.memory import why_not_joined
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.passes.followers import FOLLOWERS, follower_factors, is_follower
@@ -55,7 +56,7 @@ def _row(net: Net, first: Layer, sharing: Sharing) -> tuple[list[Layer], Factors
         if total.scale.ndim and not factors.fit(total.scale.size):
             break
         total = total.then(factors)
-        if not total.are_finite():
+        if not total.are_finite() or (run and why_not_joined(net, (*run, one))):
             break
         rows.append(([*run, one], total))
         one, _ = net.only_reader(one, *FOLLOWERS)

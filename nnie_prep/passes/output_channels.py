@@ -15,6 +15,7 @@ import numpy as np
 from nnie_prep import params
 from nnie_prep.blob import Blob, DeferredBlob
 from nnie_prep.blob_map import Fate
+from nnie_prep.memory import why_not_joined
 from nnie_prep.net import Layer, Net
 from nnie_prep.passes.folding import weights_problem
 from nnie_prep.passes.replacement import free_name
@@ -50,6 +51,7 @@ def producer(net: Net, consumer: Layer) -> tuple[list[Layer], str]:
         return [], f"{conv.tops[0]} is written by {conv.name} ({conv.type})"
     sharing = Sharing(net)
     reason = form_problem(conv) or weights_problem(conv) or next(filter(None, map(sharing.text, row)), "")
+    reason = reason or why_not_joined(net, (row[-1], consumer))
     return ([], reason) if reason else (row, "")
 
 

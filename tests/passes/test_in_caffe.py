@@ -72,3 +72,14 @@ def test_memory_that_caffe_shares(case: str) -> None:
 def test_memory_that_a_fold_must_not_expose(case: str) -> None:
     drawn = read(FOLDER / "fold_scale_forward" / f"{case}.prototxt").drawn
     compare_in_caffe(drawn, 1e-5, [fold_scale_forward])
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("folder", ["drop_identity", "fold_batchnorm", "fold_scale"])
+def test_memory_that_a_convolution_must_not_move_past(folder: str) -> None:
+    compare_in_caffe(read(FOLDER / folder / "moves_past_shared_memory.prototxt").drawn, 1e-5)
+
+
+@pytest.mark.caffe
+def test_memory_that_is_read_between_what_could_be_merged() -> None:
+    compare_in_caffe(read(FOLDER / "merge_batchnorm" / "shared_memory_read_between.prototxt").drawn, 1e-5)
