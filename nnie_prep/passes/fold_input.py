@@ -3,10 +3,10 @@
     before:  (x - mean) * scale -> data -> conv        after:  x -> data -> conv'
 
 Into every Convolution, Deconvolution, InnerProduct, depthwise convolution and Scale that reads the input: all
-of them, or none. A scale goes into the weights; a mean, through the weights, into the bias; RGB for BGR
+of them, or none; a PriorBox, and a Crop as its second bottom, read the size alone. A scale goes into the weights; a mean, through the weights, into the bias; RGB for BGR
 swaps the weights' input channels. The input keeps its name, and its values have another meaning.
 
-Declined where a layer of another type reads the input or it is an output, for weights that are shared or not
+Declined where a layer of another type reads the input, or none, or it is an output, for weights that are shared or not
 loaded, for a swap of channels that are not three or in several groups, for a mean before a kernel larger than
 the picture, and for a mean before a convolution with padding: its zeros at the border stood for the mean, and
 stand for black now. With `border` "inexact" that is done all the same, where one convolution alone reads
@@ -30,12 +30,15 @@ from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors
 
 
+_SIZE_ALONE = {"PriorBox": (0, 1), "Crop": (1,)}  # the bottoms whose values Caffe does not look at
+
+
 def fold_input(net: Net, normalization: Normalization) -> list[Note]:
     """Folds it into all readers of the input `normalization.blob`, and says so at the head of the net."""
     name = normalization.blob
     readers, factors = input_readers(net, name), normalization.factors()
     factors = factors.over(3) if normalization.swaps else factors
-    reasons = [_why_not(net, name, factors)]
+    reasons = [_why_not(net, name, factors) or ("" if readers else f"no layer reads the values of {name}")]
     sharing = Sharing(net)
     shape = net_input_shapes(net).get(name)
     for layer in readers:
@@ -74,10 +77,11 @@ def _border(is_spoiled: bool) -> str:
 
 
 def input_readers(net: Net, name: str) -> list[Layer]:
-    """Who reads the input before a layer in place overwrites it."""
+    """Who reads the input's values before a layer in place overwrites it."""
     found = []
     for layer in net.layers:
-        if name in layer.bottoms:
+        places = {place for place, bottom in enumerate(layer.bottoms) if bottom == name}
+        if not places.issubset(_SIZE_ALONE.get(layer.type, ())):
             found.append(layer)
             if name in layer.tops:
                 break

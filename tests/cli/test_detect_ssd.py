@@ -194,3 +194,13 @@ def test_a_head_that_is_cut_is_asked_for(ssd: Path) -> None:
     said = refuses(ssd, "detect", "cut.prototxt", "cut.caffemodel", "room.png", "--scale", "1")
     assert said.startswith("cut.json: head 0: is a DetectionOutput that was cut off; ")
     assert "give the pair that it was cut from" in said
+
+
+def test_priors_do_not_hinder_the_fold_of_the_input(ssd: Path) -> None:
+    """They read the picture for its size alone: raw pictures are seen as normalized ones were."""
+    scale = HOW["scale"][0]
+    done = run("merge-bn", *DETECT[1:3], "--fold-input", "scale=0.011,order=bgr,feed=rgb", "-o", "raw")
+    assert (done.code, done.err) == (0, "") and "EQUAL: " in done.out
+    expected = ours(*scale)
+    raw = ours("--force", pair=("raw.prototxt", "raw.caffemodel"))
+    np.testing.assert_allclose(raw, expected, atol=1e-2, rtol=1e-4)

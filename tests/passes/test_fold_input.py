@@ -14,6 +14,7 @@ from contract import TOLERANCE, content, error
 from golden import FOLDER, read, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_caffe import in_caffe
 from strategies import Drawn
 
 from nnie_prep.blob_map import Note
@@ -69,6 +70,18 @@ def check_values(drawn: Drawn, after: Net, normalization: Normalization, border:
         if border:
             a, b = a[:, :, 1:-1, 1:-1], b[:, :, 1:-1, 1:-1]
         assert error(a, b) < TOLERANCE, name
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("case", ["all_readers", "size_alone"])
+def test_in_caffe(case: str) -> None:
+    drawn, after, normalization, _, _ = folded(FOLDER / "fold_input" / f"{case}.prototxt")
+    raw = np.random.default_rng(4).uniform(0, 255, drawn.feeds["data"].shape)
+    fed = raw[:, ::-1] * 0.5 + normalization.factors().over(3).shift.reshape(3, 1, 1)  # RGB of BGR
+    old = in_caffe(drawn.net, {"data": fed.astype(np.float32)})
+    new = in_caffe(after, {"data": raw.astype(np.float32)})
+    for name in old.keys() - {"data"}:
+        assert error(old[name].astype(np.float64), new[name].astype(np.float64)) < 1e-5, name
 
 
 @settings(max_examples=60)
