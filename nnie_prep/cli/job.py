@@ -16,7 +16,7 @@ from nnie_prep.cli.job_report import report
 from nnie_prep.cli.judges import check_judge, judge_of, proof_options
 from nnie_prep.cli.placing import folder_of
 from nnie_prep.cli.report import Progress
-from nnie_prep.cli.requests import as_typed, check_own, own_layers, own_names, suffixes
+from nnie_prep.cli.requests import as_typed, check_own, own_layers, own_names, suffixes, unreported
 from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.description import as_text, describe_inputs, describe_surgery, described_inputs, made_by
 from nnie_prep.errors import UserError
@@ -123,6 +123,8 @@ def change(job: Job) -> int:
 
             outcome.notes = run(outcome.after, passes, blob_map, options.skip)
         asked += suffixes(outcome.after, options, outcome.before, blob_map)
+        if job.with_report and options.target == "nnie":
+            asked += unreported(outcome.after, blob_map)
         if asked:
             outcome.notes["as asked"] = asked
         outcome.heads = blob_map.heads

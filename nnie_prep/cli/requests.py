@@ -99,6 +99,27 @@ def suffixes(net: Net, options: Namespace, before: Net, blob_map: BlobMap) -> li
     return notes
 
 
+def unreported(net: Net, blob_map: BlobMap) -> list[Note]:
+    """Says which blobs the compiler keeps to itself though they are wanted, as layers of the chip read them.
+
+    They keep their names, as they were asked for by these.
+    """
+    if not net.wanted:
+        return []
+    from nnie_prep.nnie.limits import read_limits
+    from nnie_prep.nnie.subject import Subject, runs_on_cpu
+
+    subject = Subject(net, read_limits(None, None))
+    handed_out = {name for segment in subject.segments for name in segment.outputs}
+    writers, notes = net.last_writers(), []
+    for name in dict.fromkeys(net.wanted):
+        kept = [one for one in blob_map[name].blobs if one not in handed_out]
+        if kept and not all(runs_on_cpu(writers[one]) for one in kept):
+            text = f"wanted, but layers read it, and the compiler hands out none such: add --report {name}"
+            notes.append(Note(", ".join(kept), text, changed=False))
+    return notes
+
+
 def _blobs_now(name: str, blob_map: BlobMap) -> tuple[str, ...]:
     """Where a blob of the source is; any other name is one of the result."""
     if name not in blob_map.names():

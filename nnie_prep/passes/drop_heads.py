@@ -9,7 +9,8 @@ Heads are DetectionOutput and the YoloDetectionOutput layers. A tail is a Permut
 from which only Permute, Reshape, Flatten, Concat, Softmax, Sigmoid, Slice, Split and PriorBox lead to
 the net's outputs: all of those go with it, and a Flatten or Reshape that leads to nothing else. The
 notes say in `heads` what the CPU must do instead (head_descriptions.py). A blob that both these and layers
-that stay read gets `_report` behind its name, or the compiler would not hand it out.
+that stay read gets `_report` behind its name, or the compiler would not hand it out; not one that is wanted
+by its name.
 
 Declined for a head whose wiring is not understood, for outputs that the user asked for, and where an input
 of the net would feed nothing. A Softmax at the end that stands behind none of these, a classifier's, is
@@ -92,11 +93,9 @@ def _reported(net: Net, heads: Sequence[Mapping[str, Any]]) -> list[Note]:
     notes = []
     for name in read:
         writer = net.last_writers().get(name)
-        if name in net.outputs() or name.endswith(REPORT) or writer is None or not writer.bottoms:
+        if name in (*net.outputs(), *net.wanted) or name.endswith(REPORT):
             continue
-        if name in net.wanted:
-            text = "not reported, though the CPU reads it: it is wanted by that name, and --report renames it"
-            notes.append(Note(name, text, changed=False))
+        if writer is None or not writer.bottoms:
             continue
         new = shortened(name, net.blob_names(), REPORT)
         net.rename_blob(name, new)

@@ -36,6 +36,29 @@ def test_what_is_asked_for_is_not_folded(folder: Path) -> None:
     assert net.outputs() == ["prob"]  # the other one is read, and an output for who asks for it
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--until", "fc", "--until", "prob"), True),
+        (("--until", "fc", "--until", "prob", "--report", "fc"), False),
+        (("--until", "fc", "--until", "prob", "--cpu", "prob"), False),  # which leaves the chip
+        (("--until", "fc", "--until", "prob", "--target", "caffe"), False),
+        (("--until", "prob",), False),
+    ],
+    ids=["wanted", "reported", "read on the CPU", "for Caffe", "at the end"],
+)
+def test_what_the_compiler_does_not_hand_out_is_told(
+    folder: Path, options: tuple[str, ...], told: bool
+) -> None:
+    """It hands out what nobody on the chip reads, and what ends in _report; a wanted blob keeps its name."""
+    done = run("prepare", "small.prototxt", "small.caffemodel", *options, "-o", "x")
+    assert (done.code, done.err) == (0, "")
+    text = "fc: wanted, but layers read it, and the compiler hands out none such: add --report fc"
+    assert (text in done.out) is told
+    assert (text in (folder / "x.report.txt").read_text()) is told
+    assert json.loads((folder / "x.json").read_text())["blobs"]["prob"] == {"blob": "prob"}
+
+
 def test_a_darknet_network(folder: Path) -> None:
     assert run("prepare", "net.cfg", "net.weights", "-o", "whole").code == 0
     whole = json.loads((folder / "whole.json").read_text())
