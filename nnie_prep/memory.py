@@ -63,9 +63,9 @@ def why_memory_matters(net: Net, layer: Layer) -> str:
     if not any(shares_memory(one) for one in net.layers):
         return ""
     first, writer = layer, net.writer(layer)
-    if writer is not None and net.overtakes_output(writer, layer):
-        if reason := why_not_joined(net, (writer, layer)):
-            return reason
+    moves = writer is not None and net.overtakes_output(writer, layer)
+    if writer is not None and moves and (reason := why_not_joined(net, (writer, layer))):
+        return reason
     if layer.bottoms == layer.tops:
         return ""
     while writer is not None and shares_memory(writer):

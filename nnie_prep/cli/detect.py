@@ -1,7 +1,7 @@
 """`detect`: what a detector sees in a picture, as a table and as a picture with boxes.
 
 Its boxes are decoded from heads that STEM.json describes, or are the rows of the DetectionOutput that the
-net ends in.
+net ends in, or ended in before it was cut off.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nnie_prep.cli.judges import engine_of
 from nnie_prep.cli.report import Progress, size_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.detection import Detection
+from nnie_prep.detection.cut_ssd import ssd_head, with_head
 from nnie_prep.detection.detection_output import detection_output
 from nnie_prep.detection.drawing import draw
 from nnie_prep.detection.heads import read_description
@@ -59,13 +60,16 @@ def detect_on_picture(options: Namespace) -> int:
         Outputs([output], inputs, also_read, force=options.force) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
+        head = None if is_ssd else ssd_head(description_file)
+        is_ssd = is_ssd or head is not None
         description = None if is_ssd else read_description(description_file, options.tree)
         picture = read_picture(options.picture)
         progress("reading")
         net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
         net = without_training(net)
+        net = with_head(net, head) if head is not None else net
         detector = (
-            ssd_detector(options, net, picture.size)
+            ssd_detector(options, net, picture.size, is_cut=head is not None)
             if description is None
             else darknet_detector(options, net, picture, description)
         )

@@ -95,14 +95,16 @@ def darknet_detector(options: Namespace, net: Net, picture: Any, description: De
     )
 
 
-def ssd_detector(options: Namespace, net: Net, size: Size) -> Detector:
+def ssd_detector(options: Namespace, net: Net, size: Size, is_cut: bool = False) -> Detector:
     layer = detection_output(net)
     assert layer is not None, "the prototxt has one"
     where = layer.origin or net.source
     nms = layer.proto.detection_output_param.nms_param
     if options.nms is not None:
         change = f"layer[name={layer.name}].detection_output_param.nms_param.nms_threshold={options.nms:g}"
-        hint = f"leave out --nms, or change the net: nnie-prep edit --set '{change}'"
+        hint = "leave out --nms" + (
+            f", or change the net: nnie-prep edit --set '{change}'" if not is_cut else ""
+        )
         raise UserError("the net's DetectionOutput suppresses by itself", where, hint)
     if options.letterbox:
         raise UserError("an SSD's pictures are stretched", "--letterbox", "leave it out")

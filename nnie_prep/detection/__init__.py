@@ -5,7 +5,9 @@ decoding.py      [yolo], [Gaussian_yolo], [region], [detection]: a head's blob t
 class_tree.py    the tree of classes of yolo9000
 suppression.py   Darknet's three kinds of non-maximum suppression
 heads.py         STEM.json: which blobs, decoded with which numbers
+fields.py        the values of one head there, checked
 detection_output.py  the rows of an SSD's own layer
+cut_ssd.py       that layer, put back where it was cut off
 picture.py       picture files, through Pillow
 drawing.py       boxes and labels, through Pillow
 

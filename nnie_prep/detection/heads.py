@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnie_prep.blob import Array
-from nnie_prep.detection.class_tree import ClassTree, read_tree
+from nnie_prep.detection.class_tree import ClassTree
 from nnie_prep.detection.decoding import (
     Candidates,
     decode_detection,
@@ -21,12 +20,12 @@ from nnie_prep.detection.decoding import (
     decode_region,
     decode_yolo,
 )
+from nnie_prep.detection.fields import MOST, Fields
 from nnie_prep.detection.preparation import Size
 from nnie_prep.errors import UserError
 
+_HINT = "--heads names the .json that was written with the pair"
 Decode = Callable[[Array, Size, float], Candidates]
-
-_MOST = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,19 @@ class Description:
         return self.heads[0].classes
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """STEM.json, of which `heads` is a list; UserError if it cannot be read, or is of another format."""
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(path), _HINT) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is not JSON: {str(error).splitlines()[0]}", str(path), _HINT) from None
+    if not isinstance(document, dict) or not isinstance(document.get("heads"), list):
+        raise UserError("describes no heads of a detector", str(path), _HINT)
+    return document
+
+
 def read_description(path: Path, tree: Path | None = None) -> Description:
     """Reads the heads of STEM.json.
 
@@ -95,31 +107,22 @@ def read_description(path: Path, tree: Path | None = None) -> Description:
     UserError: the file cannot be read, is of another format, or has no head that detects; or its heads
     differ in the number of classes, where Darknet counts on one.
     """
-    hint = "--heads names the .json that was written with the pair"
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), hint) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"is not JSON: {str(error).splitlines()[0]}", str(path), hint) from None
-    if not isinstance(document, dict) or not isinstance(document.get("heads"), list):
-        raise UserError("describes no heads of a Darknet network", str(path), hint)
+    document = read_document(path)
     heads, ignored = [], []
     for index, fields in enumerate(document["heads"]):
         where = f"{path}: head {index}"
         if not isinstance(fields, dict):
-            raise UserError("is not an object", where, hint)
+            raise UserError("is not an object", where, _HINT)
         kind = fields.get("type")
         if kind in ("contrastive", "softmax"):
             ignored.append(f"{kind} of section {fields.get('index')}")
         elif isinstance(kind, str) and kind in _READERS:
-            heads.append(_READERS[kind](_Fields(fields, where, path.parent, tree)))
-        elif kind == "DetectionOutput":
-            raise UserError(
-                "is a DetectionOutput that was cut off", where, "give the pair that it was cut from"
-            )
+            heads.append(_READERS[kind](Fields(fields, where, path.parent, tree)))
+        elif "output" in fields:
+            text = f"is a {kind} that was cut off, and only a DetectionOutput is done here"
+            raise UserError(text, where, "give the pair that it was cut from, if that ends in one")
         else:
-            raise UserError(f"is of type {kind!r}, expected {', '.join(_READERS)}", where, hint)
+            raise UserError(f"is of type {kind!r}, expected {', '.join(_READERS)}", where, _HINT)
     if not heads:
         raise UserError("describes no detection head", str(path), "give a network that ends in one")
     for head in heads:
@@ -134,7 +137,7 @@ def read_description(path: Path, tree: Path | None = None) -> Description:
 # ---- one reader for each type -----------------------------------------------------------------
 
 
-def _yolo(fields: _Fields) -> Head:
+def _yolo(fields: Fields) -> Head:
     fields.expect("anchor_unit", "pixels of the network's input")
     decode = partial(
         decode_yolo,
@@ -145,7 +148,7 @@ def _yolo(fields: _Fields) -> Head:
     return _head(fields, decode, len(fields.anchors()), 5)
 
 
-def _gaussian_yolo(fields: _Fields) -> Head:
+def _gaussian_yolo(fields: Fields) -> Head:
     fields.expect("anchor_unit", "pixels of the network's input")
     decode = partial(
         decode_gaussian_yolo,
@@ -156,7 +159,7 @@ def _gaussian_yolo(fields: _Fields) -> Head:
     return _head(fields, decode, len(fields.anchors()), 9)
 
 
-def _region(fields: _Fields) -> Head:
+def _region(fields: Fields) -> Head:
     fields.expect("anchor_unit", "cells of the head's map")
     coords, tree = fields.integer("coords", 4), fields.tree()
     decode = partial(
@@ -165,13 +168,13 @@ def _region(fields: _Fields) -> Head:
         coords=coords,
         classes=fields.text("class_activation"),
         background=bool(fields.integer("background", 0)),
-        classfix=fields.integer("classfix", -_MOST),
+        classfix=fields.integer("classfix", -MOST),
         tree=tree,
     )
     return _head(fields, decode, len(fields.anchors()), coords + 1, tree)
 
 
-def _detection(fields: _Fields) -> Head:
+def _detection(fields: Fields) -> Head:
     classes, side, num = (fields.integer(key, 1) for key in ("classes", "side", "num"))
     if fields.integer("coords", 0) != 4:
         raise UserError("has boxes of other than 4 coordinates", fields.where, "Darknet itself counts on 4")
@@ -187,7 +190,7 @@ def _detection(fields: _Fields) -> Head:
     return Head("detection", fields.blobs(), count, True, classes, decode, "default", 0.0, fields.where)
 
 
-def _head(fields: _Fields, decode: Decode, anchors: int, entries: int, tree: ClassTree | None = None) -> Head:
+def _head(fields: Fields, decode: Decode, anchors: int, entries: int, tree: ClassTree | None = None) -> Head:
     classes = fields.integer("classes", 1)
     return Head(
         type=fields.text("type"),
@@ -209,81 +212,3 @@ _READERS = {
     "region": _region,
     "detection": _detection,
 }
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """The values of one head. What is missing or of another kind is a UserError."""
-
-    values: dict[str, Any]
-    where: str
-    folder: Path
-    tree_file: Path | None
-
-    def integer(self, key: str, least: int) -> int:
-        value = self.values.get(key)
-        if type(value) is not int or not least <= value <= _MOST:
-            raise self.wrong(key, f"an integer of {least} to {_MOST}")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value: Any = self.values.get(key, default)
-        if not _is_number(value):
-            raise self.wrong(key, "a number")
-        return float(value)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.values.get(key, default)
-        if not isinstance(value, str):
-            raise self.wrong(key, "a text")
-        return value
-
-    def expect(self, key: str, only: str) -> None:
-        if self.values.get(key) != only:
-            raise self.wrong(key, repr(only))
-
-    def anchors(self) -> Array:
-        """(anchors, 2), width and height."""
-        pairs: Any = self.values.get("anchors")
-        good = isinstance(pairs, list) and 0 < len(pairs) <= _MOST
-        good = good and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
-        numbers = [number for pair in pairs for number in pair] if good else []
-        if not good or not all(map(_is_number, numbers)):
-            raise self.wrong("anchors", "a list of [width, height]")
-        return np.array(pairs, np.float64)
-
-    def blobs(self) -> tuple[str, ...]:
-        if "none" in self.values:
-            raise UserError(f"its blob is gone: {self.values['none']}", self.where, "convert without that")
-        names = self.values.get("blobs", [self.values.get("blob")])
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise self.wrong("blob", "the name of a blob")
-        return tuple(names)
-
-    def tree(self) -> ClassTree | None:
-        if self.values.get("tree") is None:
-            return None
-        named = Path(self.text("tree"))
-        places = (
-            [self.tree_file] if self.tree_file else [named, self.folder / named, self.folder / named.name]
-        )
-        place = next((one for one in places if one.is_file()), places[0])
-        found = read_tree(place)
-        classes = self.integer("classes", 1)
-        if len(found.names) != classes:
-            raise UserError(
-                f"holds {len(found.names)} classes, and the head has {classes}",
-                str(place),
-                "give its own tree",
-            )
-        return found
-
-    def wrong(self, key: str, expected: str) -> UserError:
-        value = json.dumps(self.values.get(key))
-        found = "is missing" if key not in self.values else f"is {value[:60]}"
-        return UserError(f"{key} {found}, expected {expected}", self.where, "convert the network anew")
-
-
-def _is_number(value: Any) -> bool:
-    """A number that float64 holds; JSON has integers of any length."""
-    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max

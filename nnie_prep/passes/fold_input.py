@@ -3,14 +3,15 @@
     before:  (x - mean) * scale -> data -> conv        after:  x -> data -> conv'
 
 Into every Convolution, Deconvolution, InnerProduct, depthwise convolution and Scale that reads the input: all
-of them, or none; a PriorBox, and a Crop as its second bottom, read the size alone. A scale goes into the weights; a mean, through the weights, into the bias; RGB for BGR
-swaps the weights' input channels. The input keeps its name, and its values have another meaning.
+of them, or none; a PriorBox, and a Crop as its second bottom, read the size alone. A scale goes into the
+weights; a mean, through the weights, into the bias; RGB for BGR swaps the weights' input channels. The input
+keeps its name, and its values have another meaning.
 
-Declined where a layer of another type reads the input, or none, or it is an output, for weights that are shared or not
-loaded, for a swap of channels that are not three or in several groups, for a mean before a kernel larger than
-the picture, and for a mean before a convolution with padding: its zeros at the border stood for the mean, and
-stand for black now. With `border` "inexact" that is done all the same, where one convolution alone reads
-the input.
+Declined where a layer of another type reads the input, or none, or it is an output, for weights that are
+shared or not loaded, for a swap of channels that are not three or in several groups, for a mean before a
+kernel larger than the picture, and for a mean before a convolution with padding: its zeros at the border
+stood for the mean, and stand for black now. With `border` "inexact" that is done all the same, where one
+convolution alone reads the input.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from nnie_prep.passes.sharing import Sharing
 from nnie_prep.shapes import Shape, net_input_shapes
 from nnie_prep.shapes.weights import WEIGHTED
 from nnie_prep.weights import Factors
-
 
 _SIZE_ALONE = {"PriorBox": (0, 1), "Crop": (1,)}  # the bottoms whose values Caffe does not look at
 

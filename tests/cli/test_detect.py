@@ -195,7 +195,7 @@ def test_pillow_is_asked_for_in_a_line(pair: Path, monkeypatch: pytest.MonkeyPat
         (("detect", "net.caffemodel", "net.prototxt", "room.png"), "net"),
         ((*DETECT, "--heads", "no.json"), "no.json: does not exist; --heads names the .json"),
         ((*DETECT, "--heads", "net.cfg"), "net.cfg: is not JSON"),
-        ((*DETECT, "--heads", "small_inference.json"), "describes no heads of a Darknet network"),
+        ((*DETECT, "--heads", "small_inference.json"), "describes no heads of a detector"),
         ((*DETECT, "-o", "a.gif"), "a.gif: ends in '.gif'"),
         ((*DETECT, "-o", "a"), "a: ends in ''"),
         ((*DETECT, "-o", "room.png"), "room.png: "),

@@ -188,12 +188,73 @@ def test_mistakes(ssd: Path, options: tuple[str, ...], says: str) -> None:
     assert says in refuses(ssd, *DETECT, *options)
 
 
-def test_a_head_that_is_cut_is_asked_for(ssd: Path) -> None:
-    """What `prepare` leaves has no DetectionOutput; and one of Darknet's is not fed as an SSD."""
-    assert run("prepare", *DETECT[1:3], "-q", "--no-verify", "-o", "cut").code == 0
-    said = refuses(ssd, "detect", "cut.prototxt", "cut.caffemodel", "room.png", "--scale", "1")
-    assert said.startswith("cut.json: head 0: is a DetectionOutput that was cut off; ")
-    assert "give the pair that it was cut from" in said
+@pytest.fixture
+def cut(ssd: Path) -> tuple[str, str]:
+    """The pair as `prepare` leaves it: without the DetectionOutput and what leads to it."""
+    assert run("prepare", *DETECT[1:3], "-q", "-o", "cut").code == 0
+    assert "DetectionOutput" not in Path("cut.prototxt").read_text()
+    return "cut.prototxt", "cut.caffemodel"
+
+
+@pytest.mark.parametrize("how", ["rgb", "threshold"])
+def test_a_head_that_was_cut_off_is_done_by_its_description(cut: tuple[str, str], how: str) -> None:
+    options, same = HOW[how]
+    expected = ours(*options, "-o", "uncut.png")
+    assert_same(ours(*options, pair=cut), opencvs(**same))
+    np.testing.assert_allclose(ours(*options, pair=cut), expected, atol=1e-2, rtol=1e-4)
+
+
+@pytest.mark.caffe
+def test_a_head_that_was_cut_off_in_caffe(cut: tuple[str, str]) -> None:
+    options = HOW["mean and scale"][0]
+    found = ours(*options, "--engine", "caffe", pair=cut)
+    np.testing.assert_allclose(found, ours(*options, "-o", "uncut.png"), atol=1e-2, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        (("type",), "Yolov3DetectionOutput", "is a Yolov3DetectionOutput that was cut off"),
+        (("sources",), [], "sources is [], expected a list of objects"),
+        (("sources",), [1], "sources is [1], expected a list of objects"),
+        (("confidence",), "none", 'confidence is "none", expected softmax, sigmoid, as is'),
+        (("code_type",), "ANY", 'code_type is "ANY", expected CORNER, CENTER_SIZE, CORNER_SIZE'),
+        (("share_location",), 1, "share_location is 1, expected true or false"),
+        (("sources", 0, "location"), 1, "location is 1, expected an object"),
+        (("sources", 0, "location", "blob"), "no", "reads blob no, which cut.prototxt has not"),
+        (("sources", 0, "location", "order"), [0, 1, 2], "order is [0, 1, 2], expected the axes of"),
+        (("sources", 0, "map"), [3, 3], "source 0: its priors are for a map of 3x3, and blob"),
+        (("sources", 0, "priors", "variance"), [1], "variance is [1], expected a list of 4 numbers"),
+        (("sources", 0, "priors", "step"), [0, 1], "step is [0, 1], expected two numbers above 0"),
+        (("sources", 1, "priors", "sizes"), [[1, 1]], "source 1: priors: sizes is [[1, 1]], expected those"),
+        (("output",), "data", "writes blob 'data', which is written before it"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_descriptions_that_are_not_the_nets(
+    ssd: Path, cut: tuple[str, str], place: tuple[str | int, ...], value: object, says: str
+) -> None:
+    document = json.loads(Path("cut.json").read_text())
+    inner = document["heads"][0]
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    Path("other.json").write_text(json.dumps(document))
+    said = refuses(ssd, "detect", *cut, "room.png", "--scale", "1", "--heads", "other.json")
+    assert said.startswith("other.json: head 0") and says in said
+
+
+def test_a_net_without_its_head_is_not_told_to_be_edited(ssd: Path, cut: tuple[str, str]) -> None:
+    said = refuses(ssd, "detect", *cut, "room.png", "--scale", "1", "--nms", "0.3")
+    assert "suppresses by itself; leave out --nms" in said and "edit" not in said
+
+
+def test_several_heads_that_were_cut_off(ssd: Path, cut: tuple[str, str]) -> None:
+    document = json.loads(Path("cut.json").read_text())
+    document["heads"] *= 2
+    Path("other.json").write_text(json.dumps(document))
+    said = refuses(ssd, "detect", *cut, "room.png", "--scale", "1", "--heads", "other.json")
+    assert "tells of 2 DetectionOutput layers that were cut off; give the pair that it was cut from" in said
 
 
 def test_priors_do_not_hinder_the_fold_of_the_input(ssd: Path) -> None:

@@ -43,7 +43,13 @@ def test_what_is_asked_for_is_not_folded(folder: Path) -> None:
         (("--until", "fc", "--until", "prob", "--report", "fc"), False),
         (("--until", "fc", "--until", "prob", "--cpu", "prob"), False),  # which leaves the chip
         (("--until", "fc", "--until", "prob", "--target", "caffe"), False),
-        (("--until", "prob",), False),
+        (
+            (
+                "--until",
+                "prob",
+            ),
+            False,
+        ),
     ],
     ids=["wanted", "reported", "read on the CPU", "for Caffe", "at the end"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ssd_decoding import detections
 from strategies import MOTIFS, Drawn, random_net
 
 from nnie_prep.blob_map import Note
+from nnie_prep.detection.cut_ssd import with_head
+from nnie_prep.detection.fields import Fields
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
@@ -67,6 +70,9 @@ def test_the_description_alone_gives_what_detection_output_gave(case: str, words
     # Numbers are written in 7 digits: 5e-8 of each.
     np.testing.assert_allclose(found, expected[0, 0], rtol=1e-5, atol=1e-6)
     assert len(found) > 2 or "9999" in words
+    put_back = with_head(drawn.net, Fields(dict(head), "head", Path(), None))
+    again = forward(put_back, feeds, dtype=np.float64)["detection_out"]
+    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_sizes_of_priors_are_whole_pixels_and_ratios_are_flipped() -> None:
