@@ -20,7 +20,7 @@ from nnie_prep.proof import read_feeds, without_training
 from nnie_prep.quantization import LayerLoss, Simulation
 from nnie_prep.quantization.dump import Comparison, compare_dumps, find_dumps
 from nnie_prep.quantization.proposal import Proposal, propose
-from nnie_prep.shapes import infer_shapes
+from nnie_prep.shapes import Shape, infer_shapes, walk_shapes
 
 _WORST = 5  # layers that are shown without -v
 
@@ -89,7 +89,39 @@ def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
     counts = {len(value) for value in feeds.values()}
     if len(counts) > 1:
         raise UserError("its inputs hold different numbers of pictures", str(source))
-    return net, [{name: value[i] for name, value in feeds.items()} for i in range(counts.pop())]
+    pictures = [{name: value[i] for name, value in feeds.items()} for i in range(counts.pop())]
+    _check_batch(net, shapes, pictures[0])
+    return net, pictures
+
+
+def _check_batch(net: Net, shapes: Mapping[str, Shape], picture: Mapping[str, Array]) -> None:
+    """Raises UserError where a Reshape names the batch: it would tear a single picture into rows.
+
+    Left to itself, that makes a layer behind it say that its weights are another net's.
+    """
+    whole = walk_shapes(net, {name: (*shapes[name][:1], *x.shape[1:]) for name, x in picture.items()})
+    single = walk_shapes(net, {name: x.shape for name, x in picture.items()})
+    batches = {shapes[name][0] for name in picture if shapes[name]} - {1}
+    for layer, _, was in whole:
+        becomes, is_refused = None, False
+        try:
+            _, _, becomes = next(single)
+        except UserError:
+            is_refused = True
+        parameter = layer.proto.reshape_param
+        names_batch = layer.type == "Reshape" and {*parameter.shape.dim[:1]} & batches
+        differs = was is not None and becomes is not None and was[0][1:] != becomes[0][1:]
+        if names_batch and (is_refused or differs):
+            batch = parameter.shape.dim[0]
+            field = f"layer[name={layer.name}].reshape_param.shape.dim[0]"
+            raise UserError(
+                f"layer {layer.name!r} (Reshape) is for batches of {batch} (dim: {batch}), "
+                "and pictures are run one by one",
+                layer.origin,
+                f"have it keep the batch that comes: nnie-prep edit --set '{field}=0'",
+            )
+        if is_refused:
+            return
 
 
 def _counted(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_cases import refuses, run
 
-from nnie_prep.caffe_io import read_net
+from nnie_prep.caffe_io import read_net, write_caffemodel
 from nnie_prep.engines.numpy import forward
 from nnie_prep.quantization import Simulation, snr
 
@@ -36,6 +37,54 @@ def test_quantize_sim_says_what_the_simulation_measures(pictures: np.ndarray) ->
     assert layers["fc"]["end_to_end"] == pytest.approx(snr(exact["fc"], rounded["fc"]))
     assert layers["conv"]["largest"] == float(np.abs(pictures).max())
     assert said["proposal"]["before"] == pytest.approx(snr(exact["prob"], rounded["prob"]))
+
+
+@pytest.mark.parametrize("rest", ["-1", "12"], ids=["torn", "refused"])
+def test_a_batch_that_a_reshape_names(folder: Path, rest: str) -> None:
+    """Neither the caffemodel nor the layer behind is to blame, and the repair that is named is one."""
+    pair = ("batch.prototxt", "batch.caffemodel")
+    Path(pair[0]).write_text(
+        'input: "data" input_shape { dim: 2 dim: 3 dim: 2 dim: 2 }\n'
+        'layer { name: "row" type: "Reshape" bottom: "data" top: "row"\n'
+        f"  reshape_param {{ shape {{ dim: 2 dim: {rest} }} }} }}\n"
+        'layer { name: "fc" type: "InnerProduct" bottom: "row" top: "fc"\n'
+        "  inner_product_param { num_output: 4 } }\n"
+    )
+    net, random = read_net(Path(pair[0])), np.random.default_rng(6)
+    net.layers[1].blobs = [random.normal(size=shape).astype(np.float32) for shape in ((4, 12), (4,))]
+    with Path(pair[1]).open("wb") as file:
+        write_caffemodel(net, file)
+    np.save("x.npy", random.normal(size=(3, 3, 2, 2)).astype(np.float32))
+    says = refuses(folder, "quantize-sim", *pair, "--input", "x.npy")
+    assert says.startswith(
+        "batch.prototxt:2: layer 'row' (Reshape) is for batches of 2 (dim: 2), and pictures"
+    )
+    command = shlex.split(says.partition("nnie-prep ")[2])
+    assert run(command[0], *pair, *command[1:], "-o", "mended", "-q").code == 0
+    done = run("quantize-sim", "mended.prototxt", "mended.caffemodel", "--input", "x.npy", "--json")
+    assert done.code == 0 and json.loads(done.out)["pictures"] == 3
+
+
+def test_other_reshapes_name_no_batch(folder: Path) -> None:
+    """Of another axis, across pictures, and of what does not come of a picture."""
+    Path("rows.prototxt").write_text(
+        'input: "data" input_shape { dim: 2 dim: 3 dim: 2 dim: 2 }\n'
+        'layer { name: "rows" type: "Reshape" bottom: "data" top: "rows"\n'
+        "  reshape_param { axis: 1 shape { dim: 2 dim: -1 } } }\n"
+        'layer { name: "mixed" type: "Reshape" bottom: "rows" top: "mixed"\n'
+        "  reshape_param { shape { dim: 3 dim: -1 } } }\n"
+        'layer { name: "own" type: "Parameter" top: "own"\n'
+        "  parameter_param { shape { dim: 3 dim: 4 } } }\n"
+        'layer { name: "table" type: "Reshape" bottom: "own" top: "table"\n'
+        "  reshape_param { shape { dim: 2 dim: -1 } } }\n"
+    )
+    net = read_net(Path("rows.prototxt"))
+    net.layers[2].blobs = [np.ones((3, 4), np.float32)]
+    with Path("rows.caffemodel").open("wb") as file:
+        write_caffemodel(net, file)
+    np.save("x.npy", np.random.default_rng(7).normal(size=(3, 3, 2, 2)))
+    done = run("quantize-sim", "rows.prototxt", "rows.caffemodel", "--input", "x.npy")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_quantize_sim_for_people(pictures: np.ndarray) -> None:
