@@ -123,13 +123,13 @@ def test_it_finds_the_face_that_opencv_finds(folder: Path, picture: NDArray[np.f
 def test_detect_draws_the_box_that_opencv_finds(
     folder: Path, photo: NDArray[np.float32], mean: tuple[float, ...]
 ) -> None:
-    """On the whole photograph, which is stretched; without a mean the first layer alone normalises it."""
+    """On the whole photograph, which is stretched; its first layer saw none of raw values, so they are asked for."""
     bgr = np.round(photo.transpose(1, 2, 0)[:, :, ::-1] * 255).astype(np.uint8)
     cv2.imwrite(str(folder / "photo.png"), bgr)
     theirs = cv2.dnn.readNetFromCaffe(str(folder / "net.prototxt"), str(folder / "net.caffemodel"))
     theirs.setInput(cv2.dnn.blobFromImage(bgr, 1, (300, 300), mean))
     expected = theirs.forward()[0, 0, 0]
-    options = ["--mean", ",".join(map(str, mean))] if mean else []
+    options = ["--mean", ",".join(map(str, mean))] if mean else ["--scale", "1"]
     done = run(
         "detect", folder / "net.prototxt", folder / "net.caffemodel", folder / "photo.png",
         "--json", *options,
@@ -141,8 +141,19 @@ def test_detect_draws_the_box_that_opencv_finds(
     height, width = bgr.shape[:2]
     box = np.array([found[edge] for edge in ("left", "top", "right", "bottom")])
     np.testing.assert_allclose(box, expected[3:] * (width, height, width, height), atol=0.3)
-    told = "minus 104/177/123" if mean else "else as it is, by layer data_bn, which normalises it"
-    assert document["fed"] == ["BGR", told]
+    assert document["fed"] == (["BGR", "minus 104/177/123"] if mean else ["BGR"])
+
+
+def test_what_was_done_before_the_first_layer_is_asked_for(folder: Path) -> None:
+    """Its BatchNorm saw channels of mean -1.4, -5.1 and -1.8; what it becomes is a Scale."""
+    for stem, first in (("net", "data_bn"), ("net_inference", "data_scale")):
+        pair = [folder / f"{stem}.{end}" for end in ("prototxt", "caffemodel")]
+        done = run("mapper-cfg", *pair, "-o", folder / "never.cfg")
+        assert (
+            done.code == 2
+            and f"nobody says how input data was normalised in training, before its layer {first}" in done.err
+        ), done
+        assert not (folder / "never.cfg").exists()
 
 
 @pytest.mark.caffe

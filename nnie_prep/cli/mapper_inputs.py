@@ -25,7 +25,7 @@ from nnie_prep.nnie.calibration import (
 )
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, path_text
-from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing
+from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing, normalising_layer
 from nnie_prep.normalization import folded_into
 from nnie_prep.proof import read_feeds
 from nnie_prep.shapes import Shape, net_input_shapes
@@ -68,8 +68,10 @@ def preprocessing_of(
     if not changes:
         if known is None:
             only = f"{name}=" if len(net.inputs()) > 1 else ""
+            first = normalising_layer(net, name)
+            before = f", before its layer {first.name}" if first else ""
             raise UserError(
-                f"nobody says how input {name} was normalised in training",
+                f"nobody says how input {name} was normalised in training{before}",
                 str(prototxt),
                 f"give --transform train_val.prototxt, or --scale, --mean and --order (raw: --scale {only}1)",
             )

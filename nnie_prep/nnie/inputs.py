@@ -108,12 +108,14 @@ def input_normalised(subject: Subject) -> Iterator[Found]:
     That is fine, but then the compiler must not do it too: with a data_scale or a mean in the .cfg the
     values are normalised twice, and nothing says so.
 
-    Instead: `prepare` folds the layer into the convolution behind it. Where it stays, set norm_type 0.
+    Instead: `prepare` folds the layer into the convolution behind it. Where it stays, set norm_type 0; but
+    where the net was trained with a mean or a scale before that layer, the .cfg has to say those.
     """
     for name in subject.net.inputs():
         if layer := normalising_layer(subject.net, name):
             message = f"{layer.type} normalises input {name}"
-            yield Found(layer, message, layer.type, "one of the net and the .cfg", "set norm_type 0")
+            hint = "set norm_type 0, unless the net was trained with a mean or a scale before it"
+            yield Found(layer, message, layer.type, "one of the net and the .cfg", hint)
 
 
 def nnie_version(subject: Subject) -> Iterator[Found]:

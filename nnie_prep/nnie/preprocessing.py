@@ -5,7 +5,7 @@
 It is said, in this order: by the user; by a net that does it itself, since `--fold-input` took it into the
 weights; by the prototxt that the user names; by STEM.json (RGB and 1/255 for a Darknet network, for a Caffe
 net the transform_param of the layer that fed it in training); by such a layer of the net's own prototxt; by a
-first layer that normalises what it reads.
+first layer that normalises what it reads, if that can have been raw.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nnie_prep.description import described_inputs
 from nnie_prep.errors import UserError
@@ -68,7 +70,7 @@ def known_preprocessing(
         return described_preprocessing(about, prototxt)
     if has_transform(prototxt):
         return transform_of(prototxt, blob)
-    if first := normalising_layer(net, blob):
+    if (first := normalising_layer(net, blob)) and _can_have_read_bytes(first):
         return Preprocessing(who=f"layer {first.name}, which normalises it", in_net=True)
     return None
 
@@ -109,6 +111,24 @@ def normalising_layer(net: Net, blob: str) -> Layer | None:
         if layer.bottoms:
             written.update(layer.tops)
     return None
+
+
+def _can_have_read_bytes(layer: Layer) -> bool:
+    """Whether a layer that normalises may have been trained on raw values.
+
+    A BatchNorm keeps what it saw: values of 0..255 whose mean is m have a variance of at most m (255 - m)
+    (Bhatia and Davis, A better bound on the variance, 2000). A mean was subtracted before where that does not
+    hold, and a scale applied where m is below 1. A Scale is what is left of a BatchNorm, and keeps nothing.
+    """
+    if layer.type == "Scale":
+        return False
+    if layer.type != "BatchNorm" or len(layer.blobs) != 3:
+        return True
+    mean, variance, factor = (np.asarray(blob, np.float64).ravel() for blob in layer.blobs)
+    if factor[0] == 0:
+        return False
+    mean, variance = mean / factor[0], variance / factor[0]
+    return bool(np.all((mean >= 1) & (variance <= mean * (255 - mean))))
 
 
 def has_transform(path: Path) -> bool:

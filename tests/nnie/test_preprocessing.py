@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from nnie_prep.caffe_io import read_prototxt
@@ -50,7 +51,8 @@ def written(folder: Path, text: str, name: str = "n.prototxt") -> Path:
         ("# input folded: scale=0.5,order=BGR data\n\n" + PLAIN, {}, Preprocessing(order="BGR", in_net=True)),
         (PLAIN, {"blob": "data", "scale": "1/255", "order": "RGB"}, None),
         (PLAIN, {"blob": "data", "scale": [0.1, 0.2], "order": ["RGB"]}, None),
-        (SCALED, {}, Preprocessing(in_net=True)),
+        (SCALED, {}, None),
+        (SCALED.replace("Scale", "Power"), {}, Preprocessing(in_net=True)),
         (SCALED, {"blob": "data", "scale": 0.5, "order": "RGB"}, Preprocessing(0.5, order="RGB")),
     ],
 )  # fmt: skip
@@ -60,6 +62,33 @@ def test_who_is_believed(tmp_path: Path, text: str, described: dict[str, Any], e
     found = known_preprocessing(net, "data", path, {"input": described} if described else {})
     assert (found and Preprocessing(found.scale, found.mean, None, found.order, "", found.in_net)) == expected
     assert found is None or found.who
+
+
+@pytest.mark.parametrize(
+    ("seen", "believed"),
+    [
+        (lambda raw: raw, True),
+        (lambda raw: raw - 120, False),
+        (lambda raw: raw / 255, False),
+        (lambda raw: raw / 127.5 - 1, False),
+    ],
+)
+@pytest.mark.parametrize("factor", [1.0, 999.98])
+@pytest.mark.parametrize("kind", ["black and white", "all greys", "pale"])
+def test_a_batchnorm_tells_what_it_was_trained_on(
+    tmp_path: Path, kind: str, seen: Any, believed: bool, factor: float
+) -> None:
+    draw = np.random.default_rng(0)
+    raw = {
+        "black and white": draw.choice([0.0, 255.0], (3, 999)),
+        "all greys": draw.uniform(0, 255, (3, 999)),
+        "pale": draw.normal(90, 9, (3, 999)),
+    }[kind]
+    net = read_prototxt(written(tmp_path, SCALED.replace("Scale", "BatchNorm")))
+    told = seen(raw)
+    statistics = (told.mean(1), told.var(1) * 0.999, np.ones(1))
+    net.layers[0].blobs = [(values * factor).astype(np.float32) for values in statistics]
+    assert (known_preprocessing(net, "data", tmp_path / "n.prototxt", {}) is not None) == believed
 
 
 def test_what_transform_param_says(tmp_path: Path) -> None:
