@@ -123,7 +123,7 @@ def test_it_finds_the_face_that_opencv_finds(folder: Path, picture: NDArray[np.f
 def test_detect_draws_the_box_that_opencv_finds(
     folder: Path, photo: NDArray[np.float32], mean: tuple[float, ...]
 ) -> None:
-    """On the whole photograph, which is stretched; its first layer saw none of raw values, so they are asked for."""
+    """On the whole photograph, which is stretched; raw, if one asks for it."""
     bgr = np.round(photo.transpose(1, 2, 0)[:, :, ::-1] * 255).astype(np.uint8)
     cv2.imwrite(str(folder / "photo.png"), bgr)
     theirs = cv2.dnn.readNetFromCaffe(str(folder / "net.prototxt"), str(folder / "net.caffemodel"))

@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(options.module, options.function, options)
         _print(output.getvalue())
     except UserError as error:
+        with contextlib.suppress(UserError):
+            _print(output.getvalue())  # what was done before it
         print(f"nnie_prep: error: {error}", file=sys.stderr)
         return 2
     except MemoryError as error:

@@ -6,6 +6,9 @@ prepare         all of it, from either      add-bias   insert_bias, insert_engin
 
 from __future__ import annotations
 
+import shlex
+import signal
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,8 +103,11 @@ def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Pat
     try:
         return mapper_cfg(asked)
     except UserError as error:
-        again = f"the pair is written, its .cfg is not; see nnie-prep mapper-cfg: {error.hint}"
-        raise UserError(error.message, error.where, again) from None
+        again = f"the pair is written, its .cfg is not; for that, nnie-prep {shlex.join(arguments)}"
+        raise UserError(error.message, error.where, f"{again}: {error.hint}") from None
+    except KeyboardInterrupt as error:
+        print("nnie_prep: interrupted; the pair is written, its .cfg is not", file=sys.stderr)
+        return 128 + int(*error.args or (signal.SIGINT,))
 
 
 def darknet2caffe(options: Namespace) -> int:

@@ -44,8 +44,8 @@ def _heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def cut_short(place: str, number: int, *arguments: str) -> Run:
-    """Runs a command up to a place and sends it a signal there."""
+def cut_short(place: str, number: int, *arguments: str, writes: bool = True) -> Run:
+    """Runs a command up to a place, where it is writing or not, and sends it a signal there."""
     child = subprocess.Popen(
         [sys.executable, "-c", _PAUSED, place, *arguments],
         stderr=subprocess.PIPE,
@@ -54,7 +54,7 @@ def cut_short(place: str, number: int, *arguments: str) -> Run:
     )
     assert child.stderr is not None
     assert child.stderr.readline() == "here\n"
-    assert [path for path in Path().iterdir() if ".nnie_prep-" in path.name]
+    assert any(".nnie_prep-" in path.name for path in Path().iterdir()) == writes
     child.send_signal(number)
     err = child.stderr.read()
     return Run(child.wait(timeout=30), "", err)
@@ -68,6 +68,15 @@ def test_a_signal_leaves_nothing(folder: Path, place: str, number: int) -> None:
     assert done.code == 128 + number
     assert done.err == "nnie_prep: interrupted, nothing was written\n"
     assert listing(folder) == before
+
+
+def test_a_signal_between_the_pair_and_its_cfg(folder: Path) -> None:
+    Path("pictures").mkdir()
+    Path("pictures", "a.ppm").write_bytes(b"P6 2 2 255\n" + bytes(12))
+    options = (*CONVERT, "--images", "pictures")
+    done = cut_short("nnie_prep.cli.mapper.format_cfg", signal.SIGINT, *options, writes=False)
+    assert (done.code, done.err) == (130, "nnie_prep: interrupted; the pair is written, its .cfg is not\n")
+    assert Path("x.prototxt").is_file() and not Path("x_mapper.cfg").exists()
 
 
 def test_what_a_killed_run_left_is_cleaned_by_the_next(folder: Path) -> None:

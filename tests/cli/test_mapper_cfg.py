@@ -515,8 +515,11 @@ def test_prepare_takes_the_scale_from_its_source(job: Path) -> None:
     done = run(*prepare, "b")
     assert done.code == 2 and done.err.count("\n") == 1
     assert "nobody says how" in done.err
-    assert "the pair is written, its .cfg is not; see nnie-prep mapper-cfg" in done.err
+    again = "nnie-prep mapper-cfg b.prototxt b.caffemodel --images pictures --resize: give --transform"
+    assert f"the pair is written, its .cfg is not; for that, {again}" in done.err
     assert Path("b.prototxt").is_file() and not Path("b_mapper.cfg").exists()
+    done = run(*(option for option in prepare if option != "-q"), "c")
+    assert done.code == 2 and "\nEQUAL: " in done.out and "\nwrote c.prototxt" in done.out
 
 
 TOLD = "transform_param { scale: 0.00390625 crop_size: 13 }"
