@@ -36,6 +36,7 @@ from nnie_prep.nnie.mapper_cfg import (
     read_cfg,
 )
 from nnie_prep.nnie_caffe_pb2 import BlobProto
+from nnie_prep.outputs import made_from
 from nnie_prep.shapes import Shape
 
 # What Pillow is asked to read for us, of what the compiler reads.
@@ -64,13 +65,18 @@ class Listed(NamedTuple):
 
 
 def find_pictures(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The folder's pictures and those of its folders, by path; what is hidden is passed over."""
+    """The folder's pictures and those of its folders, by path; what is hidden is passed over, and what
+    `detect` drew boxes into and named after its picture."""
     if not folder.is_dir():
         raise UserError("is no folder", str(folder), "give a folder of calibration pictures")
     found = [
         path.relative_to(folder) for path in folder.rglob("*") if path.suffix in suffixes and path.is_file()
     ]
-    seen = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    seen = [
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.parts) and not _is_drawn(folder / path)
+    ]
     if not seen:
         raise UserError(
             "holds no picture that the compiler reads",
@@ -78,6 +84,12 @@ def find_pictures(folder: Path, suffixes: Collection[str]) -> list[Path]:
             f"put some there that end in {', '.join(sorted({one.lower() for one in suffixes}))}",
         )
     return [folder / path for path in sorted(seen, key=lambda path: path.as_posix())]
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether `detect` wrote a picture, under the name that it chooses itself."""
+    made = made_from(path) if path.stem.endswith("_detected") else None
+    return made is not None and made.command.endswith(" detect")
 
 
 def sample(items: Sequence[Item], count: int, seed: int) -> list[Item]:

@@ -498,6 +498,18 @@ def test_prepare_looks_for_pictures_before_the_work(job: Path, images: str, says
     assert says in refuses(job, "prepare", "net.cfg", "net.weights", "-o", "x", "--images", images)
 
 
+def test_what_detect_drew_is_no_calibration_picture(job: Path) -> None:
+    """It lies beside its picture, which may well be one of them. A name alone says nothing."""
+    made("prepare", "net.cfg", "net.weights", "-o", "d")
+    Path("seen").mkdir()
+    for name in ("a.png", "b_detected.png"):
+        Path("seen", name).write_bytes(next(Path("pictures").glob("*.png")).read_bytes())
+    made("detect", "d.prototxt", "d.caffemodel", "seen/a.png")
+    assert Path("seen/a_detected.png").is_file()
+    made("mapper-cfg", "d.prototxt", "d.caffemodel", "--images", "seen")
+    assert Path("d_images.txt").read_text().split() == ["./seen/a.png", "./seen/b_detected.png"]
+
+
 def test_prepare_takes_the_scale_from_its_source(job: Path) -> None:
     """The result has lost the data layer that says it. Where nobody does, the pair is there all the same."""
     prepare = ("prepare", "small.prototxt", "small.caffemodel", "--images", "pictures", "-q", "-o")
