@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.nnie.calibration import cfg_feeds
+from nnie_prep.nnie.mapper_cfg import read_cfg
 from nnie_prep.proof import read_feeds, without_training
 from nnie_prep.quantization import LayerLoss, Simulation
 from nnie_prep.quantization.dump import Comparison, compare_dumps, find_dumps
@@ -82,6 +84,7 @@ def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
     shapes = infer_shapes(net)
     wanted = {name: shapes[name] for name in net.inputs()}
     if options.cfg is not None:
+        _warn_of_another(options)
         feeds, source = cfg_feeds(options.cfg, wanted), options.cfg
     else:
         arrays, source = read_feeds(options.input, wanted), options.input
@@ -122,6 +125,15 @@ def _check_batch(net: Net, shapes: Mapping[str, Shape], picture: Mapping[str, Ar
             )
         if is_refused:
             return
+
+
+def _warn_of_another(options: Namespace) -> None:
+    """Numbers come out all the same where a net is fed as another one is."""
+    cfg = read_cfg(options.cfg)
+    if not cfg.is_of(options.prototxt, options.caffemodel) and not options.quiet:
+        what = f"is about {cfg.prototxt_file} and {cfg.caffemodel_file}"
+        warning = f"{options.cfg}: {what}; {options.prototxt.name} is fed as that net is"
+        print(f"nnie_prep: warning: {warning}", file=sys.stderr)
 
 
 def _counted(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -85,6 +85,12 @@ class MapperCfg:
         """Where a path of the file leads: from the folder of the .cfg. Windows' separators are understood."""
         return (self.source.parent if self.source else Path()) / text.replace("\\", "/")
 
+    def is_of(self, prototxt: Path, caffemodel: Path) -> bool:
+        """Whether it may be about a pair, by the names of its files. RuyiStudio's marked prototxt has another
+        name than the one it was marked from; the caffemodel is then the same."""
+        named = ((self.prototxt_file, prototxt), (self.caffemodel_file, caffemodel))
+        return any(self.path(text).name == path.name for text, path in named)
+
 
 _SPECIAL = ("groups", "source", "lines")
 KEYS = {one.name: one for one in fields(MapperCfg) if one.name not in _SPECIAL}

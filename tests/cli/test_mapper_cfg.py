@@ -457,6 +457,26 @@ def test_quantize_sim_takes_the_pictures_of_the_cfg(job: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("prototxt", "caffemodel", "warns"),
+    [
+        ("./net.prototxt", "./net.caffemodel", False),
+        (r"mark_prototxt\net_mark_nnie_2026.prototxt", r".\net.caffemodel", False),
+        ("./other.prototxt", "./other.caffemodel", True),
+    ],
+)
+def test_a_cfg_of_another_net(job: Path, prototxt: str, caffemodel: str, warns: bool) -> None:
+    made(*PAIR, "--images", "pictures", "--count", "3")
+    cfg = Path("net_mapper.cfg")
+    text = cfg.read_text().replace("./net.prototxt", prototxt).replace("./net.caffemodel", caffemodel)
+    cfg.write_text(text)
+    done = run("quantize-sim", *PAIR[1:], "--cfg", cfg, "--propose", "0")
+    assert done.code == 0 and done.out.startswith("net.prototxt at 8 bits")
+    told = f"{cfg}: is about {prototxt} and {caffemodel}; net.prototxt is fed as that net is"
+    assert done.err == (f"nnie_prep: warning: {told}\n" if warns else "")
+    assert run("quantize-sim", *PAIR[1:], "--cfg", cfg, "--propose", "0", "-q").err == ""
+
+
 def test_compare_dump_takes_the_last_picture_of_the_cfg(job: Path) -> None:
     made(*PAIR, "--images", "pictures", "--count", "4")
     fed = cfg_feeds(Path("net_mapper.cfg"), {"data": (1, 3, 16, 24)})["data"]
