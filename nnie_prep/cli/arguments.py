@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,8 +17,28 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A command refuses what it does not know itself, as it knows what it might have been."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
-        raise UserError(message, hint=f"see {self.prog} --help")
+        raise UserError(message, hint=f"{self._question(message)} see {self.prog} --help".lstrip())
+
+    def _question(self, message: str) -> str:
+        """What may have been meant, by argparse's message, or ""."""
+        from nnie_prep.names import meant
+
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            known = re.findall(r"[\w-]+", choice[2])
+            begun = [name for name in known if name.startswith(choice[1])]
+            return f"did you mean {' or '.join(begun)}?" if begun[1:] else meant(choice[1], known)
+        if option := re.match(r"unrecognized arguments: (?:.*? )??--([\w-]+)", message):
+            known = [name[2:] for name in self._option_string_actions if name.startswith("--")]
+            return meant(option[1], known).replace("mean ", "mean --", 1)
+        return ""
 
 
 def add_command(commands: Any, name: str, runs: str, what: str, example: str) -> Parser:

@@ -273,6 +273,11 @@ def test_paths_and_options(folder: Path, arguments: tuple[str, ...], says: str) 
     [
         ((), "COMMAND"),
         (("fold",), "invalid choice: 'fold'"),
+        (("merge_bn", "a", "b"), "; did you mean merge-bn? see nnie-prep --help"),
+        (("check", "a", "--chip", "Hi3559"), "; did you mean hi3559v200 or hi3559av100? see"),
+        (("prepare", "a", "b", "--mean", "104,117,123"), "--mean 104,117,123; see nnie-prep prepare --help"),
+        (("merge-bn", "--model", "a", "--weights", "b", "--output-model", "c", "--output-weights", "d"),
+         "; did you mean --output_model? see nnie-prep merge-bn --help"),
         (("prepare",), "INPUT"),
         (("verify", "a", "b", "c"), "B.caffemodel"),
         (("run", "a", "b"), "--input"),
@@ -285,7 +290,7 @@ def test_paths_and_options(folder: Path, arguments: tuple[str, ...], says: str) 
         ((*CONVERT, "--tol=1"), "--tol"),
         ((*CONVERT, "--no-such-option"), "--no-such-option"),
     ],
-)
+)  # fmt: skip
 def test_usage(folder: Path, arguments: tuple[str, ...], says: str) -> None:
     message = refuses(folder, *arguments)
     assert says in message and message.endswith("--help")
