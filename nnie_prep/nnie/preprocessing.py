@@ -98,7 +98,7 @@ def described_preprocessing(about: Mapping[str, Any], prototxt: Path) -> Preproc
     about = believable(about)
     mean_file = _place_of(about["mean_file"], prototxt) if about.get("mean_file") else None
     mean, order = about.get("mean", ()), about.get("order", "")
-    return Preprocessing(about["scale"], mean, mean_file, order, "its STEM.json")
+    return Preprocessing(about["scale"], mean, mean_file, order, prototxt.with_suffix(".json").name)
 
 
 def normalising_layer(net: Net, blob: str) -> Layer | None:

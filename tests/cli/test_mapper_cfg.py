@@ -100,7 +100,7 @@ def test_a_darknet_network(job: Path) -> None:
     assert Path("net_mapper.cfg").read_text() == DARKNET
     names = Path("net_images.txt").read_text().split()
     assert names == [f"./pictures/{place:02}.png" for place in range(24)]
-    assert "data: RGB, times 0.003921568627 (norm_type 3; its STEM.json)\n" in out
+    assert "data: RGB, times 0.003921568627 (norm_type 3; net.json)\n" in out
     assert "start the compiler in .: the paths in the .cfg begin there\n" in out
     done = run("mapper-cfg", "--check", "net_mapper.cfg", "--chip", "hi3516dv300")
     assert done == (0, "ACCEPTED for hi3516dv300: 0 errors, 0 warnings, 0 hints\n", "")
@@ -366,11 +366,11 @@ def test_check_finds_what_users_hit(job: Path) -> None:
     done = run("mapper-cfg", "--check", "net_mapper.cfg")
     assert done.code == 1
     assert done.out.splitlines() == [
-        "net_mapper.cfg:10: error: RGB_order is BGR, and input data wants RGB (its STEM.json) (wanted: RGB) "
+        "net_mapper.cfg:10: error: RGB_order is BGR, and input data wants RGB (net.json) (wanted: RGB) "
         "[cfg_order]",
         "    set RGB_order RGB",
         "net_mapper.cfg:11: error: input data is multiplied by 0.0039062 (norm_type 3) "
-        "(wanted: 0.003921568627 (its STEM.json)) [cfg_scale]",
+        "(wanted: 0.003921568627 (net.json)) [cfg_scale]",
         "    set data_scale 0.003921568627, with norm_type 3, 4 or 5",
         "",
         "NOT ACCEPTED for every chip's limits: 2 errors, 0 warnings, 0 hints",
@@ -591,7 +591,7 @@ def test_what_the_data_layer_did_is_not_lost(trained: Path, command: str) -> Non
     }
     Path("small.prototxt").unlink()
     out = made("mapper-cfg", "out/n.prototxt", "out/n.caffemodel", "--images", "pictures", "--resize")
-    assert "data: BGR, minus 104/117.5/123, times 0.0078125 (norm_type 5; its STEM.json)" in out
+    assert "data: BGR, minus 104/117.5/123, times 0.0078125 (norm_type 5; n.json)" in out
     assert Path("out/n_mean.txt").read_text() == "104.0\n117.5\n123.0\n"
     if command == "prepare":
         report = Path("out/n.report.txt").read_text()
@@ -618,7 +618,7 @@ def test_a_mean_file_that_stayed_behind(trained: Path) -> None:
     assert "[mean_file] m.binaryproto" in Path("out/small_nnie.report.txt").read_text()
     said = refuses(trained, *pair)
     assert said == (
-        "out/m.binaryproto: does not exist, and is the mean of input data (its STEM.json); "
+        "out/m.binaryproto: does not exist, and is the mean of input data (small_nnie.json); "
         "give it with --mean FILE.binaryproto"
     )
     Path("mine.binaryproto").write_bytes(blob.SerializeToString())
@@ -644,4 +644,4 @@ def test_two_data_layers_and_one_folded_input(job: Path, siamese: tuple[str, ...
          "--fold-input", "scale=0.5,order=bgr,input=left", "--force")  # fmt: skip
     out = made(*siamese)
     assert "left: BGR (norm_type 0; --fold-input)" in out
-    assert "right: BGR, times 0.25 (norm_type 3; its STEM.json)" in out
+    assert "right: BGR, times 0.25 (norm_type 3; one.json)" in out
