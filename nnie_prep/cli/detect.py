@@ -123,9 +123,18 @@ def _text(options: Namespace, seen: Seen) -> list[str]:
         lines.append(table(("class", "confidence", "left", "top", "right", "bottom"), rows))
     else:
         lines.append(f"nothing found with a confidence above {max(options.threshold, detector.least):g}")
+        lines += _what_else(options, detector)
     if detector.ignored:
         lines += ["", f"not decoded: {', '.join(detector.ignored)}"]
     return [*lines, "", f"wrote {seen.output} ({size_text(seen.output.stat().st_size)})"]
+
+
+def _what_else(options: Namespace, detector: Detector) -> list[str]:
+    """What may find more, where there is such."""
+    tries = ["a lower --threshold"] if options.threshold > detector.least else []
+    if not detector.letterbox and detector.nms_kind != "DetectionOutput":
+        tries.append("--letterbox, if your Darknet does so (pjreddie's does)")
+    return [f"try {' or '.join(tries)}"] if tries else []
 
 
 def _json(options: Namespace, seen: Seen) -> dict[str, Any]:

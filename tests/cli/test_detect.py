@@ -148,7 +148,11 @@ def test_a_name_that_cannot_be_drawn_is_a_warning(pair: Path, monkeypatch: pytes
 def test_nothing_found_is_an_answer(pair: Path) -> None:
     done = run(*DETECT, "--threshold", "1")
     assert (done.code, done.err) == (0, "")
-    assert "nothing found with a confidence above 1" in done.out
+    said = done.out.splitlines()
+    told = said.index("nothing found with a confidence above 1")
+    letterbox = "--letterbox, if your Darknet does so (pjreddie's does)"
+    assert said[told + 1] == f"try a lower --threshold or {letterbox}"
+    assert "try a lower --threshold\n" in run(*DETECT, "--threshold", "1", "--letterbox").out
     drawn, room = cv2.imread("room_detected.png"), cv2.imread("room.png")
     assert drawn is not None and room is not None and np.array_equal(drawn, room)
     assert json.loads(run(*DETECT, "--threshold", "1", "--json").out)["detections"] == []

@@ -140,7 +140,7 @@ def test_the_layers_own_thresholds_hold(ssd: Path) -> None:
     assert (done["threshold"], done["nms"], done["nms_kind"]) == (0.2, 0.45, "DetectionOutput")
     assert min(one["confidence"] for one in done["detections"]) > 0.2
     done = run(*DETECT, *HOW["scale"][0], "--threshold", "1")
-    assert done.code == 0 and "nothing found with a confidence above 1" in done.out
+    assert done.code == 0 and "nothing found with a confidence above 1\ntry a lower --threshold\n" in done.out
 
 
 @pytest.mark.parametrize("background", [True, False])
