@@ -300,7 +300,7 @@ def test_set_wiring(net: Net) -> None:
         ("layer[name=c/1].convolution_param.group", "2", "6x4x3x3, 6, and it would need 6x2x3x3, 6"),
         ("layer[name=c/1].convolution_param.bias_term", "false", "6x4x3x3, 6, and it would need 6x4x3x3;"),
         ("layer[name=c/1].convolution_param.kernel_size", "30", "net.prototxt:4: "),
-        ("layer[name=c/1].convolution_param.pads", "1", "ConvolutionParameter has no field 'pads'"),
+        ("layer[name=c/1].convolution_param.pads", "1", "has no field 'pads'; did you mean pad?;"),
         ("layer[name=c/1].convolution_param", "1", "convolution_param holds fields of its own"),
         ("layer[name=c/1].convolution_param.pad.x", "1", "pad holds no fields"),
         ("layer[name=c/1].convolution_param.pad", "one", "'one' is no value of pad"),

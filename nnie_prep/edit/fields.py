@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.edit.layers import find_layer
 from nnie_prep.errors import UserError
+from nnie_prep.names import meant
 from nnie_prep.net import Net
 from nnie_prep.nnie_caffe_pb2 import NetParameter
 
@@ -74,7 +75,8 @@ def _assign(message: Message, rest: str, value: str, path: str) -> None:
         match = _STEP.fullmatch(step)
         field = match and message.DESCRIPTOR.fields_by_name.get(match[1])
         if not match or not field:
-            raise UserError(f"{message.DESCRIPTOR.name} has no field {step!r}", path, "see Caffe's proto")
+            what = f"{message.DESCRIPTOR.name} has no field {step!r}"
+            raise UserError(what, path, meant(step, message.DESCRIPTOR.fields_by_name) or "see Caffe's proto")
         is_last, old = number == len(steps) - 1, getattr(message, match[1])
         if is_last and (field.message_type is None or not value):
             _assign_value(message, match[1], match[2], value, path)
