@@ -14,6 +14,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.proof.running import Options
 from nnie_prep.shapes import infer_shapes, net_input_shapes
+from nnie_prep.training_layers import DATA
 
 
 def all_shapes(net: Net) -> dict[str, tuple[int, ...]]:
@@ -26,6 +27,12 @@ def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str,
     shapes = all_shapes(net)
     wanted = {name: shapes[name] for name in net.inputs()}
     if not wanted:
+        if source := next((layer for layer in net.layers if layer.type in DATA), None):
+            raise UserError(
+                f"nobody says how large the pictures are that {source.name} ({source.type}) feeds",
+                source.origin,
+                'write input: "data" and input_shape { .. } in place of the data layers',
+            )
         raise UserError("has no input", net.source, "add `input:` and `input_shape { .. }` to the prototxt")
     return drawn(wanted, options, low, high)
 

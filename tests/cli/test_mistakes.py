@@ -431,3 +431,13 @@ def test_a_header_without_a_version_that_is_known(folder: Path) -> None:
     Path("net.weights").write_bytes(struct.pack("<iii", -1, -2, -3) + data[12:])
     done = run(*CONVERT)
     assert done.code == 0 and "nnie_prep: warning: net.weights: version -1.-2.-3" in done.err
+
+
+@pytest.mark.parametrize("command", ["prepare", "merge-bn", "strip"])
+def test_a_net_that_only_a_database_feeds(folder: Path, command: str) -> None:
+    """LMDB says how large its pictures are, and no prototxt."""
+    text = Path("small.prototxt").read_text()
+    data = 'layer { name: "d" type: "Data" top: "data" data_param { source: "lmdb" batch_size: 64 } }\n'
+    Path("train.prototxt").write_text(data + text[text.index('layer { name: "conv"') :])
+    said = refuses(folder, command, "train.prototxt", "small.caffemodel", "-o", "never")
+    assert "nobody says how large the pictures are that d (Data) feeds; write input: " in said
