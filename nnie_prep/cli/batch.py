@@ -85,7 +85,8 @@ def _run(options: Namespace, models: Sequence[Model]) -> list[Result]:
                 for number, result in enumerate(results[told:], told + 1):
                     print(f"{number} of {len(models)}: {result.model.name} {result.state}", file=sys.stderr)
                 told = len(results)
-            progress(f"{len(results)} of {len(models)} done, at work on {', '.join(running)}")
+            at_work = f", at work on {', '.join(running)}" if running else ""
+            progress(f"{len(results)} of {len(models)} done{at_work}")
 
         return prepare_all(models, options.jobs, options.force, tell)
 
@@ -115,7 +116,7 @@ def _row(result: Result) -> tuple[object, ...]:
         proof.get("answer") or ("not verified" if result.outputs else ""),
         *(_error_text(proof.get(f"worst_{kind}")) for kind in ("by_segment", "end_to_end")),
         f"{result.seconds:.1f}" if ran else "",
-        size_text(result.memory) if ran else "",
+        size_text(result.memory) if result.memory else "",
         f"{result.model.stem}.*" if result.outputs else "",
     )
 

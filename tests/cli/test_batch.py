@@ -483,12 +483,20 @@ def test_a_signal_stops_the_children(five: Path, number: int) -> None:
     assert states(ran()) == {name: "up to date" if name in "ad" else "prepared" for name in NAMES}
 
 
+def test_what_never_ran_held_no_memory(done_five: Path) -> None:
+    Path("out/b.prototxt").write_text("mine\n")
+    done = run("batch", "models.yaml", "--only", "b")
+    assert done.code == 1 and "0 bytes" not in done.out
+
+
 def test_progress_on_a_terminal(five: Path) -> None:
     """How many are done and who is at work; wiped in the end. Nothing of it for machines."""
     script = "import sys; from nnie_prep.cli import main; sys.exit(main(sys.argv[1:]))"
     done = on_a_terminal(script, "batch", "models.yaml", "-j", "2")
     assert done.code == 0 and "5 models in" in done.out
     assert re.search(r"[0-4] of 5 done, at work on [a-e]", done.err)
+    assert "at work on  " not in done.err
+    assert re.search(r"5 of 5 done \.\.\.", done.err)
     assert screen(done.err) == [""]
     assert on_a_terminal(script, "batch", "models.yaml", "--force", "--json").err == ""
 
