@@ -254,7 +254,8 @@ def cfg_picture_count(subject: CfgSubject) -> Iterator[Found]:
             severity = "error" if not count else "warning" if count < (limit.at_least or 0) else "info"
             message = f"{group.image_list} lists {count} picture{'s' * (count != 1)}"
             line = subject.line("image_list", group)
-            yield Found(None, message, count, limit, "list others", line, severity=severity)
+            repair = "list fewer" if severity == "info" else "list more"
+            yield Found(None, message, count, limit, repair, line, severity=severity)
 
 
 def cfg_tensor(subject: CfgSubject) -> Iterator[Found]:
