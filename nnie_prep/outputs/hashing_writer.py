@@ -6,13 +6,12 @@ import io
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import xxhash
 
-from nnie_prep.outputs.early_sync import EarlySync
+from nnie_prep.outputs.early_sync import EarlySync, start_thread
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUFFER = 1 << 19  # bytes; three of these stay in the caches of two cores
+_OTHERS = 2  # buffers beside the one that is being filled
 
 
 class Background(threading.Thread, Generic[T]):
@@ -49,7 +49,7 @@ class HashingWriter(io.RawIOBase):
     """Appends to the empty file behind `fd`, which stays open on `close`, and hashes what it writes.
 
     What is larger than a buffer is hashed and written in a thread, while the caller makes what comes next.
-    So a failure to write is raised by one of the next calls of `write`, or by `close`.
+    So a failure to write is raised by one of the next calls of `write`, or by `close`, and again by `sync`.
 
     Args:
         fd: a descriptor at offset 0.
@@ -62,17 +62,22 @@ class HashingWriter(io.RawIOBase):
         self._failed = failed
         self._size = 0
         self._stopped = False
-        self._error: OSError | None = None
+        self._error: BaseException | None = None
         self._digest = xxhash.xxh3_128()
         self._sync = EarlySync(fd)
         self._buffer = memoryview(bytearray(_BUFFER))
         self._filled = 0
+        self._has_thread = False
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._full: SimpleQueue[memoryview | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
 
     def writable(self) -> bool:
         return True
+
+    def __exit__(self, kind: type[BaseException] | None, *error_and_trace: object) -> None:
+        if kind:
+            self.stop()
+        self.close()
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Takes all of `data`."""
@@ -89,53 +94,52 @@ class HashingWriter(io.RawIOBase):
 
     def _hand_over(self) -> None:
         """Gives the full buffer to the thread, and waits for one that it is done with."""
-        if self._thread is None:
-            for _ in range(2):
+        if not self._has_thread:
+            start_thread(self._work, self._fd)
+            self._has_thread = True
+            for _ in range(_OTHERS):
                 self._free.put(memoryview(bytearray(_BUFFER)))
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
         self._full.put(self._buffer)
         self._buffer, self._filled = self._free.get(), 0
         self._raise_failure()
 
-    def _work(self) -> None:
+    def _work(self, fd: int) -> None:
         while (buffer := self._full.get()) is not None:
-            if not self._error:
-                self._append(buffer)
+            self._append(buffer, fd)
             self._free.put(buffer)
 
-    def _append(self, data: memoryview) -> None:
-        self._digest.update(data)
+    def _append(self, data: memoryview, fd: int) -> None:
         try:
-            while data:
-                count = os.pwrite(self._fd, data, self._size)
+            if not (self._stopped or self._error):
+                self._digest.update(data)
+            while data and not (self._stopped or self._error):
+                count = os.pwrite(fd, data, self._size)
                 self._size += count
                 data = data[count:]
-        except OSError as error:
+            self._sync.grown(self._size)
+        except BaseException as error:  # for whoever asks next
             self._error = error
-        self._sync.grown(self._size)
 
     def _raise_failure(self) -> None:
         if self._error:
             self._stopped = True
-            raise self._failed(self._error) from self._error
+            if isinstance(self._error, OSError):
+                raise self._failed(self._error) from self._error
+            raise self._error
 
     def close(self) -> None:
         """Waits until all is written. A writer that nobody closed does so when it is collected."""
         if not self.closed:
             try:
                 if not self._stopped:
-                    self._end_thread()
-                    self._raise_failure()
-                    self._append(self._buffer[: self._filled])
+                    if self._has_thread:
+                        for _ in range(_OTHERS):
+                            self._free.get()
+                    self._append(self._buffer[: self._filled], self._fd)
                     self._raise_failure()
             finally:
+                self._full.put(None)
                 super().close()
-
-    def _end_thread(self) -> None:
-        if self._thread is not None:
-            self._full.put(None)
-            self._thread.join()
 
     def hash(self) -> str:
         """XXH128 of all that was written, in hexadecimal; the writer must be closed."""
@@ -144,12 +148,14 @@ class HashingWriter(io.RawIOBase):
 
     def sync(self) -> None:
         """Waits until the file is on the disk. OSError: the disk failed, perhaps a while ago."""
+        if self._error:
+            raise self._error
+        assert not self._stopped, "not all was written"
         self._sync.end()
         os.fsync(self._fd)
 
     def stop(self) -> None:
-        """Writes nothing more, so that the descriptor may be closed."""
+        """Begins to write nothing more, and waits for nothing; the descriptor may be closed."""
         self._stopped = True
-        self._end_thread()
-        with suppress(OSError):
-            self._sync.end()
+        self._full.put(None)
+        self._sync.stop()

@@ -5,8 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import tempfile
 import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 import xxhash
@@ -131,3 +136,138 @@ def test_a_disk_that_failed_in_the_background_is_told_of(monkeypatch: pytest.Mon
         with pytest.raises(OSError, match="broken"):
             writer.sync()
         writer.stop()
+
+
+class _Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def interrupt_in() -> Iterator[Callable[[float], None]]:
+    """Has what the main thread does in so many seconds be interrupted, as Ctrl-C does."""
+
+    def interrupt(*arguments: object) -> None:
+        raise _Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("slow", ["pwrite", "fdatasync"])
+def test_after_an_interrupt_the_next_file_of_that_number_is_safe(
+    monkeypatch: pytest.MonkeyPatch, interrupt_in: Callable[[float], None], slow: str
+) -> None:
+    monkeypatch.setattr(early_sync, "_STEP", 1_000_000)
+    started, resumed, used = threading.Event(), threading.Event(), SimpleQueue[os.stat_result]()
+    real, threads = getattr(os, slow), threading.active_count()
+
+    def slowly(fd: int, *arguments: Any) -> Any:
+        started.set()
+        assert resumed.wait(30)
+        used.put(os.fstat(fd))
+        return real(fd, *arguments)
+
+    monkeypatch.setattr(os, slow, slowly)
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as other:
+        mine = os.fstat(file.fileno())
+        writer = HashingWriter(file.fileno(), _failed)
+        with pytest.raises(_Interrupted), writer:
+            writer.write(bytes(1_500_000))
+            assert started.wait(30)
+            interrupt_in(0.05)
+            writer.close()
+            writer.sync()
+        writer.stop()
+        os.dup2(other.fileno(), file.fileno())
+        resumed.set()
+        assert os.path.samestat(used.get(timeout=30), mine)
+        assert _idle(threads)
+        assert used.empty() and other.read() == b""
+
+
+def _idle(threads: int) -> bool:
+    """Whether all threads end but for so many."""
+    for _ in range(1000):
+        if threading.active_count() <= threads:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_an_interrupt_while_the_thread_is_started_is_what_is_raised(
+    monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    start, threads = threading.Thread.start, threading.active_count()
+
+    def interrupted(thread: threading.Thread) -> None:
+        if runs:
+            start(thread)
+        raise _Interrupted
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with tempfile.TemporaryFile() as file:
+        writer = HashingWriter(file.fileno(), _failed)
+        with pytest.raises(_Interrupted), writer:
+            writer.write(bytes(3 << 19))
+        writer.stop()
+    assert _idle(threads)
+
+
+def test_without_a_thread_for_it_the_disk_takes_the_file_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, interrupt_in: Callable[[float], None]
+) -> None:
+    monkeypatch.setattr(early_sync, "_STEP", 1_000_000)
+    start = threading.Thread.start
+    count = 0
+
+    def second_fails(thread: threading.Thread) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", second_fails)
+    content = hashlib.shake_128(b"x").digest(4_000_000)
+    with tempfile.TemporaryFile() as file:
+        writer = HashingWriter(file.fileno(), _failed)
+        interrupt_in(20)  # a hang is a failure
+        with writer:
+            writer.write(content)
+        writer.sync()
+        assert signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0
+        assert writer.hash() == xxhash.xxh3_128(content).hexdigest()
+        assert os.pread(file.fileno(), len(content) + 1, 0) == content
+
+
+def test_what_no_disk_does_to_the_thread_is_told_of_too(
+    monkeypatch: pytest.MonkeyPatch, interrupt_in: Callable[[float], None]
+) -> None:
+    def fail(*arguments: object) -> int:
+        raise MemoryError("none")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with tempfile.TemporaryFile() as file:
+        writer = HashingWriter(file.fileno(), _failed)
+        interrupt_in(20)
+        with pytest.raises(MemoryError), writer:
+            writer.write(bytes(6 << 19))
+        assert signal.setitimer(signal.ITIMER_REAL, 0)[0] > 0
+        writer.stop()
+
+
+def test_what_failed_or_was_left_is_never_taken_for_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with tempfile.TemporaryFile() as file:
+        writer = HashingWriter(file.fileno(), _failed)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            with pytest.raises(RuntimeError, match="full"), writer:
+                writer.write(b"lost")
+        with pytest.raises(OSError, match="full"):  # though a caller did not mind
+            writer.sync()

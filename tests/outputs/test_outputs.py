@@ -23,7 +23,7 @@ import pytest
 import xxhash
 
 from nnie_prep.errors import UserError
-from nnie_prep.outputs import Outputs, head_comment, made_from, why_mixed
+from nnie_prep.outputs import Outputs, early_sync, hashing_writer, head_comment, made_from, why_mixed
 
 # The child of a fork here writes files and dies; it never takes a lock that a thread could hold.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -229,6 +229,18 @@ def test_leaving_without_commit_leaves_nothing(
 
 
 COMMITTING = {"commit", "make_durable", "rename_all", "_rename", "__exit__", "_close", "close", "stop"}
+WRITING = {
+    "write",
+    "_hand_over",
+    "_append",
+    "close",
+    "start_thread",
+    "grown",
+    "sync",
+    "end",
+    "stop",
+    "__exit__",
+}
 
 
 def _trace_lines(at: int, act: Callable[[], None], functions: set[str] | None) -> Any:
@@ -309,11 +321,15 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("functions", "stride"), [(COMMITTING, 1), (None, 17)])
+@pytest.mark.parametrize(
+    ("functions", "stride", "buffer"), [(COMMITTING, 1, 1 << 19), (None, 17, 1 << 19), (WRITING, 2, 1_000)]
+)
 @pytest.mark.usefixtures("quick_disk")
 def test_an_interrupt_at_any_line_leaves_all_old_or_all_new(
-    folder: Folder, functions: set[str] | None, stride: int
+    folder: Folder, functions: set[str] | None, stride: int, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hashing_writer, "_BUFFER", buffer)
+    monkeypatch.setattr(early_sync, "_STEP", 2 * buffer)
     old, new = folder.made("old"), folder.made("new")
     folder.run("old")
     seen = {"old": 0, "new": 0}
