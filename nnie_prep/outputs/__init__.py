@@ -159,7 +159,7 @@ class Outputs:
             check_unchanged(file.target, file.replaced)
             make_durable(file)
         rename_all(self._files)
-        for path in self._witnesses:
+        for path in [*self._witnesses, *(file.backup for file in self._files)]:
             remove(path)
         for folder in {file.target.parent for file in self._files}:
             with suppress(OSError):  # not every file system can; the files are whole
@@ -204,14 +204,22 @@ class Outputs:
         return UserError(f"exists and {what}", str(target), hint)
 
     def _close(self) -> None:
+        try:
+            self._clean()
+        except KeyboardInterrupt:  # removing a large file takes long enough to be interrupted
+            self._clean()
+            raise
+
+    def _clean(self) -> None:
         for file in self._files:
             remove(file.path)
+            remove(file.backup)
         for file in self._files:
             if file.writer:
                 file.writer.stop()
-            if file.fd >= 0:
-                os.close(file.fd)
-                file.fd = -1
+            fd, file.fd = file.fd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 def _why_strange(made: Made | None, input_hashes: list[str]) -> str:

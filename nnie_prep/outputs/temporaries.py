@@ -27,6 +27,7 @@ class Temporary:
     """A target and the file that is to take its place.
 
     Attributes:
+        backup: keeps what is replaced, until all are.
         fd: open for reading and writing, and the holder of the lock; -1 before and after.
         mode: the permissions to have in the end.
         replaced: the file that lies at the target's path.
@@ -35,6 +36,7 @@ class Temporary:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.path = _beside(target)
+        self.backup = _beside(target, "-old")
         self.fd = -1
         self.mode = 0
         self.replaced: os.stat_result | None = None
@@ -110,28 +112,27 @@ def lock_leftovers(files: Sequence[Temporary]) -> Iterator[dict[Path, list[Path]
 
 
 def rename_all(files: Sequence[Temporary]) -> None:
-    """Gives all files their targets' names, in order. On any exception the targets are as they were."""
-    backups = {file.target: _beside(file.target, "-old") for file in files if file.replaced}
+    """Gives all files their targets' names, in order. On any exception the targets are as they were.
+
+    The backups are left to the caller to remove.
+    """
     try:
         for file in files:
-            _rename(file, backups.get(file.target))
+            _rename(file)
     except BaseException:
         for file in reversed(files):
             with suppress(OSError):
                 if file.replaced:
-                    backups[file.target].rename(file.target)
+                    file.backup.rename(file.target)
                 elif not file.path.exists():
                     file.target.unlink()
         raise
-    finally:
-        for backup in backups.values():
-            remove(backup)
 
 
-def _rename(file: Temporary, backup: Path | None) -> None:
-    if backup:
+def _rename(file: Temporary) -> None:
+    if file.replaced:
         with suppress(OSError):  # without hard links there is no way back once this is replaced
-            os.link(file.target, backup)
+            os.link(file.target, file.backup)
     try:
         file.path.rename(file.target)
     except OSError as error:

@@ -228,7 +228,7 @@ def test_leaving_without_commit_leaves_nothing(
     assert (sorted(path.name for path in folder.path.iterdir()), folder.state()) == before
 
 
-COMMITTING = {"commit", "make_durable", "rename_all", "_rename", "__exit__", "_close", "close", "stop"}
+COMMITTING = {"commit", "make_durable", "rename_all", "_rename", "_clean", "remove", "close", "stop"}
 WRITING = {
     "write",
     "_hand_over",
@@ -342,6 +342,7 @@ def test_an_interrupt_at_any_line_leaves_all_old_or_all_new(
         assert code == 71, at
         state = folder.state()
         assert state in (old, new), at
+        assert functions is None or folder.hidden() == [], at
         seen["new" if state == new else "old"] += 1
         if state == new:
             folder.run("old")
