@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nnie_prep: error: not enough memory: {error or 'none is left'}{hint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print("nnie_prep: interrupted, nothing was written", file=sys.stderr)
+        # It may have been while the report was printed, or the last name given to a file.
+        print("nnie_prep: interrupted, no file is half written", file=sys.stderr)
         return 128 + int(*error.args or (signal.SIGINT,))
     return code
 

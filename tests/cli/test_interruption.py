@@ -66,7 +66,7 @@ def test_a_signal_leaves_nothing(folder: Path, place: str, number: int) -> None:
     before = listing(folder)
     done = cut_short(place, number, *CONVERT)
     assert done.code == 128 + number
-    assert done.err == "nnie_prep: interrupted, nothing was written\n"
+    assert done.err == "nnie_prep: interrupted, no file is half written\n"
     assert listing(folder) == before
 
 
