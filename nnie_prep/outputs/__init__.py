@@ -37,7 +37,13 @@ from typing import BinaryIO, cast
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.hashing_writer import Background, HashingWriter
 from nnie_prep.outputs.made_by import Made, hash_of, head_comment, made_from, why_mixed
-from nnie_prep.outputs.target_checks import check_distinct, check_target, check_unchanged, stat_of_input
+from nnie_prep.outputs.target_checks import (
+    check_distinct,
+    check_same,
+    check_target,
+    check_unchanged,
+    stat_of_input,
+)
 from nnie_prep.outputs.temporaries import (
     Temporary,
     cannot_write,
@@ -81,11 +87,13 @@ class Outputs:
         self._force = force
         self._option = option
         self._files = [Temporary(target) for target in targets]
+        self._as_found: list[os.stat_result] = []  # the inputs
         self._witnesses: list[Path] = []  # leftovers that vouch for an existing target
         self._hashes = Background(lambda: tuple((path.name, hash_of(path)) for path in self._inputs))
 
     def __enter__(self) -> Outputs:
         read = {path: stat_of_input(path) for path in [*self._inputs, *self._also_read]}
+        self._as_found = [read[path] for path in self._inputs]
         for file in self._files:
             check_target(file.target, read)
         check_distinct([file.target for file in self._files])
@@ -158,6 +166,8 @@ class Outputs:
             assert file.writer and file.writer.closed, f"{file.target} is not written"
             check_unchanged(file.target, file.replaced)
             make_durable(file)
+        for path, status in zip(self._inputs, self._as_found, strict=True):
+            check_same(path, status)
         rename_all(self._files)
         for path in [*self._witnesses, *(file.backup for file in self._files)]:
             remove(path)

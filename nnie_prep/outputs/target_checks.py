@@ -10,6 +10,7 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nnie_prep.errors import UserError
@@ -81,6 +82,13 @@ def check_unchanged(target: Path, before: os.stat_result | None) -> None:
         raise cannot_write(target, error) from error
     if before is None or _identity(now) != _identity(before):
         raise UserError("was written by another program meanwhile", str(target), "look at it and run again")
+
+
+def check_same(path: Path, before: os.stat_result) -> None:
+    """UserError if an input is another file than it was, or was written to."""
+    with suppress(OSError):  # it may be gone: all of it was read
+        if _identity(path.stat()) != _identity(before):
+            raise UserError("was changed while it was read", str(path), "run the command again")
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -526,6 +526,30 @@ def test_what_another_program_writes_meanwhile_is_kept(folder: Folder, before: b
 # ---- never an input, a link, a folder ----------------------------------------------------------
 
 
+@pytest.mark.parametrize("how", ["written to", "replaced", "cut short", "removed"])
+def test_an_input_that_changes_meanwhile_is_not_vouched_for(folder: Folder, how: str) -> None:
+    folder.run("old")
+    old, path = folder.state(), folder.inputs[1]
+    content = path.read_bytes()
+    with Outputs(folder.targets, folder.inputs) as out:
+        folder.write(out, "new")
+        if how == "written to":
+            path.write_bytes(content[:-1] + b"x")
+        elif how == "cut short":
+            os.truncate(path, 9)
+        else:
+            path.unlink()
+        if how == "replaced":
+            path.write_bytes(content)
+        if how == "removed":
+            out.commit()
+        else:
+            with pytest.raises(UserError, match="was changed while it was read; run the command again"):
+                out.commit()
+    assert (folder.state() == old) == (how != "removed") and folder.hidden() == []
+    path.write_bytes(content)
+
+
 def _as_relative(path: Path) -> Path:
     return path.parent / ".." / path.parent.name / path.name
 
