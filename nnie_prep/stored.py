@@ -18,7 +18,7 @@ _PIECE = 1 << 19
 def read_floats(file: BinaryIO, begin: int, count: int) -> Array:
     """`count` little-endian floats from byte `begin` of an open file, as an array (count,).
 
-    UserError: the file ends before.
+    UserError: the file ends before, or its disk fails.
     """
     import numpy as np
 
@@ -44,7 +44,15 @@ def read_in_pieces(file: BinaryIO, begin: int, count: int, unit: int = 1) -> Ite
 def _fill(view: memoryview, file: BinaryIO, begin: int) -> None:
     done = 0
     while done < len(view):
-        got = os.preadv(file.fileno(), [view[done:]], begin + done)
+        try:
+            got = os.preadv(file.fileno(), [view[done:]], begin + done)
+        except OSError as error:
+            raise cannot_read(file, error) from error
         if got == 0:
             raise UserError("became shorter while it was read", str(file.name), "run the command again")
         done += got
+
+
+def cannot_read(file: BinaryIO, error: OSError) -> UserError:
+    """Of an open file, whose disk failed or whose server went away."""
+    return UserError(f"cannot be read: {error.strerror}", str(file.name), "obtain the file again")

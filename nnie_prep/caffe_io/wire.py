@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from nnie_prep.stored import cannot_read
+
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 _FIXED_SIZE = {FIXED64: 8, FIXED32: 4}
@@ -42,9 +44,13 @@ class Source:
         self._begin, self._window = 0, b""
 
     def bytes(self, begin: int, count: int) -> bytes:
-        """file[begin:begin + count], which the file's end may cut short."""
+        """file[begin:begin + count], which the file's end may cut short. UserError if its disk fails."""
         if not self._begin <= begin <= self._begin + len(self._window) - count:
-            self._begin, self._window = begin, os.pread(self.file.fileno(), max(count, 1 << 12), begin)
+            try:
+                self._window = os.pread(self.file.fileno(), max(count, 1 << 12), begin)
+            except OSError as error:
+                raise cannot_read(self.file, error) from error
+            self._begin = begin
         offset = begin - self._begin
         return self._window[offset : offset + count]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nnie_prep.blob import pieces_of
 from nnie_prep.caffe_io import load_weights, read_caffemodel, read_net, read_prototxt, wire, write_caffemodel
 from nnie_prep.errors import UserError
 from nnie_prep.nnie_caffe_pb2 import BlobProto, NetParameter
@@ -334,3 +338,26 @@ def test_names_without_end_are_cut(tmp_path, prototxt) -> None:
     with pytest.raises(UserError, match=r"it has weights for \\nxxx") as caught:
         read_net(prototxt, _saved(tmp_path, **stored))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("call", ["pread", "preadv"])
+def test_a_disk_that_fails_to_read_is_told_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def broken(*arguments: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    proto = NetParameter()
+    proto.layer.add(name="c").blobs.add(data=[1.0, 2.0]).shape.dim.append(2)
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(proto.SerializeToString())
+    blob = read_caffemodel(path)[0].blobs[0].values
+    assert np.array_equal(blob, [1, 2])
+    monkeypatch.setattr(os, call, broken)
+    reads: dict[str, list[Callable[[], object]]] = {
+        "pread": [lambda: read_caffemodel(path)],
+        "preadv": [lambda: np.asarray(blob), lambda: list(pieces_of(blob))],
+    }
+    for read in reads[call]:
+        with pytest.raises(UserError, match="net.caffemodel: cannot be read: Input/output error; obtain"):
+            read()
