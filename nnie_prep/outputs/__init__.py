@@ -14,7 +14,7 @@ and SIGHUP into exceptions; after SIGKILL or a power cut the next run for the sa
     made_by.py         the head comment: composed, read, compared
     made_inside.py     the same at the end of pictures and .npz
     hashing_writer.py  hashes a file while it is written
-    early_sync.py      and has the disk take it meanwhile
+    early_sync.py      and has the disk take it meanwhile; threads with a descriptor of their own
     target_checks.py   what must never be replaced
     temporaries.py     creating, locking, finding and renaming the temporary files
 

@@ -10,6 +10,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -271,3 +273,29 @@ def test_what_failed_or_was_left_is_never_taken_for_written(monkeypatch: pytest.
                 writer.write(b"lost")
         with pytest.raises(OSError, match="full"):  # though a caller did not mind
             writer.sync()
+
+
+def test_no_descriptor_and_no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_sync, "_STEP", 1_000_000)
+    with tempfile.TemporaryFile() as file:
+        threads, before = threading.active_count(), _descriptors()
+        for breaks in (False, True):
+            writer = HashingWriter(file.fileno(), _failed)
+            with suppress(_Interrupted), writer:
+                writer.write(bytes(2_500_000))
+                if breaks:
+                    raise _Interrupted
+            writer.stop()
+            assert _idle(threads)
+        with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="can't start"):
+            patched.setattr(threading.Thread, "start", _refused)
+            HashingWriter(file.fileno(), _failed).write(bytes(3 << 19))
+        assert _descriptors() == before
+
+
+def _refused(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
