@@ -20,6 +20,7 @@ from typing import Any
 
 from nnie_prep.blob_map import BlobMap, place, relocated
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.input_files import is_file, read_input
 from nnie_prep.outputs.made_by import Made, hash_of, made_from
 
 
@@ -38,8 +39,8 @@ def describe_surgery(prototxt: Path, blob_map: BlobMap) -> dict[str, Any]:
 def description_of(prototxt: Path) -> dict[str, Any]:
     """The STEM.json beside a prototxt; {} where there is none, or something else of that name."""
     try:
-        document = json.loads(prototxt.with_suffix(".json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = json.loads(read_input(prototxt.with_suffix(".json")))
+    except (UserError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) and "made_by" in document else {}
 
@@ -93,7 +94,7 @@ def _beside(prototxt: Path) -> dict[str, Any] | None:
     """The description that was written together with a prototxt of ours."""
     path = prototxt.with_suffix(".json")
     made = made_from(prototxt)
-    if made is None or not path.is_file() or hash_of(path) not in made.output_hashes():
+    if made is None or not is_file(path) or hash_of(path) not in made.output_hashes():
         return None
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())

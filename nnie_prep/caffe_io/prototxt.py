@@ -17,7 +17,7 @@ from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.errors import UserError
 from nnie_prep.net import INPUT_FOLDED, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import TEST, BlobProto, LayerParameter, NetParameter, NetState, NetStateRule
-from nnie_prep.outputs.target_checks import stat_of_input
+from nnie_prep.outputs.input_files import read_input
 
 _TOKEN = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|#[^\n]*|[{}<>]|\n|[A-Za-z_]\w*""")
 _LONGEST_NAME = 512
@@ -76,11 +76,7 @@ def read_prototxt(path: Path) -> Net:
 
 def read_text(path: Path) -> str:
     """The text; bytes that are not UTF-8 are tolerated in comments, where they harm nobody."""
-    stat_of_input(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path)) from None
+    data = read_input(path)
     if b"\0" in data:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise UserError("is a binary file, a caffemodel perhaps", f"{path}:{line}", "give the prototxt first")

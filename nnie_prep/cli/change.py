@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnie_prep.cli.job import Job, change, darknet_options
-from nnie_prep.cli.placing import beside, placed
+from nnie_prep.cli.placing import beside, named, placed
 from nnie_prep.cli.report import count_text
 from nnie_prep.cli.weights import has_weights, named_after
 from nnie_prep.errors import UserError
@@ -40,7 +40,7 @@ def prepare(options: Namespace) -> int:
         inputs, is_darknet = [kinds[".prototxt"], kinds[".caffemodel"]], False
     else:
         raise UserError(
-            f"cannot tell what {' and '.join(path.name for path in options.inputs)} are",
+            f"cannot tell what {' and '.join(path.name or str(path) for path in options.inputs)} are",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
         )
     if is_darknet and options.weights_engine != "protobuf":
@@ -177,4 +177,6 @@ def _surgery(
     names = (options.prototxt, named_after(options.caffemodel))
     own = [beside(path, suffix + path.suffix) for path in names]
     first, second = placed(options.output, own, _PAIR)
+    prototxt = named(prototxt, "--output_model") if prototxt else None
+    caffemodel = named(caffemodel, "--output_weights") if caffemodel else None
     return change(Job(options, inputs, passes, prototxt or first, caffemodel or second))

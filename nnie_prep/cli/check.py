@@ -23,6 +23,7 @@ from nnie_prep.nnie import CONFIDENCES, RULES, Finding, Limits, Rule
 from nnie_prep.nnie.cfg_rules import CFG_RULES
 from nnie_prep.nnie.sarif import sarif
 from nnie_prep.outputs import Outputs
+from nnie_prep.outputs.input_files import read_input
 from nnie_prep.shapes import walk_shapes
 
 
@@ -89,9 +90,9 @@ def _read(options: Namespace) -> Net:
 def _may_replace(options: Namespace) -> bool:
     """A pipeline writes its report anew each time: one that is ours needs no --force."""
     try:
-        runs = json.loads(options.sarif.read_bytes())["runs"]
+        runs = json.loads(read_input(options.sarif))["runs"]
         return bool(runs[0]["tool"]["driver"]["name"] == "nnie_prep")
-    except (OSError, ValueError, LookupError, TypeError):
+    except (UserError, ValueError, LookupError, TypeError):
         return bool(options.force)
 
 

@@ -7,6 +7,7 @@ net ends in, or ended in before it was cut off.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from nnie_prep.detection.heads import read_description
 from nnie_prep.detection.picture import encode, format_of, read_picture
 from nnie_prep.errors import UserError
 from nnie_prep.outputs import Outputs
+from nnie_prep.outputs.input_files import is_file
 from nnie_prep.outputs.made_inside import picture_made
 from nnie_prep.proof import without_training
 
@@ -102,8 +104,8 @@ def detect_on_picture(options: Namespace) -> int:
 
 def _check_files(paths: Sequence[Path], hint: str) -> None:
     for path in paths:
-        if not path.is_file():
-            raise UserError("is no file" if path.exists() else "does not exist", str(path), hint)
+        if not is_file(path):
+            raise UserError("is no file" if os.path.lexists(path) else "does not exist", str(path), hint)
 
 
 def _text(options: Namespace, seen: Seen) -> list[str]:

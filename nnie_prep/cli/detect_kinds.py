@@ -27,6 +27,7 @@ from nnie_prep.net import Layer, Net
 from nnie_prep.nnie.calibration import picture_tensor, read_mean_image
 from nnie_prep.nnie.preprocessing import Preprocessing
 from nnie_prep.normalization import folded_into
+from nnie_prep.outputs.input_files import read_input
 from nnie_prep.shapes import infer_shapes
 
 _NMS = 0.45
@@ -176,10 +177,9 @@ def _ssd_names(path: Path | None, layer: Layer) -> Sequence[str]:
 
 
 def _read_names(path: Path) -> list[str]:
+    data = read_input(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+        lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise UserError("is not a text in UTF-8", str(path), "give a file with a name on each line") from None
     while lines and not lines[-1].strip():

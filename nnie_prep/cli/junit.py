@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from nnie_prep.cli.children import Result
+from nnie_prep.errors import UserError
+from nnie_prep.outputs.input_files import read_input
 
 _NAME = "nnie_prep batch"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -34,8 +36,8 @@ def document(manifest: str, results: Sequence[Result], seconds: float) -> bytes:
 def is_ours(path: Path) -> bool:
     """Whether a file is such a report, which a pipeline writes anew each time."""
     try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError):
+        root = ElementTree.fromstring(read_input(path))
+    except (UserError, ElementTree.ParseError):
         return False
     return root.tag == "testsuites" and root.get("name") == _NAME
 

@@ -28,8 +28,8 @@ from nnie_prep.cli.parser import make_parser, parse
 from nnie_prep.cli.record import FOR_COMPILER, RECORD, is_recorded
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
+from nnie_prep.outputs.input_files import is_file, read_input
 from nnie_prep.outputs.made_by import made_from
-from nnie_prep.outputs.target_checks import stat_of_input
 
 _INPUTS = {"cfg": "weights", "prototxt": "caffemodel"}
 _KEYS = ("name", *_INPUTS, *_INPUTS.values(), "output", "options")
@@ -173,11 +173,9 @@ def _compose(path: Path) -> Any:
         import yaml
     except ModuleNotFoundError:
         raise UserError("needs PyYAML, which is not installed", "batch", "pip install pyyaml") from None
-    stat_of_input(path)
+    data = read_input(path)
     try:
-        node = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+        node = yaml.compose(data, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -248,7 +246,7 @@ def _is_result(model: Model, made: Mapping[str, Model]) -> bool:
         maker = made.get(_real(path))
         wrote = maker is not None and any(option.name == "images" for option in maker.options)
         return wrote or is_recorded(path)
-    head = made_from(path) if path.is_file() else None
+    head = made_from(path) if is_file(path) else None
     if head is None or not head.command.endswith(" prepare"):
         return False
     names = [name for name, _ in head.inputs]

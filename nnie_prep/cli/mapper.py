@@ -17,6 +17,7 @@ from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.check import list_rules
 from nnie_prep.cli.findings import findings_json, findings_text
 from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration, check_names, is_asked
+from nnie_prep.cli.placing import beside
 from nnie_prep.cli.report import few, size_text
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
@@ -38,6 +39,7 @@ from nnie_prep.nnie.mapper_cfg import (
 )
 from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing
 from nnie_prep.outputs import Outputs
+from nnie_prep.outputs.input_files import is_file
 from nnie_prep.shapes import Shape, net_input_shapes
 
 # The keys that --set does not set, and what does.
@@ -129,15 +131,15 @@ def _draft(options: Namespace, limits: Limits) -> _Draft:
 
 def _target(options: Namespace) -> Path:
     """Where the .cfg goes; not over the Darknet .cfg that a prototxt of that name was made from."""
-    target: Path = options.prototxt.with_name(f"{options.prototxt.stem}_mapper.cfg")
+    target = beside(options.prototxt, "_mapper.cfg")
     if options.output is not None:
         if options.output.endswith("/"):
             target = Path(options.output, target.name)
         else:
             target = Path(options.output.removesuffix(".cfg") + ".cfg")
-        if target.name == ".cfg":
+        if target.name in (".cfg", "..cfg", "...cfg"):
             raise UserError("names no file", f"-o {options.output!r}", "write -o net_mapper.cfg, say")
-    if target.is_file():
+    if is_file(target):
         try:
             read_cfg(target)
         except UserError as error:
@@ -215,7 +217,7 @@ def _group(
     mean_file = "null"
     if kind in (1, 4):
         assert preprocessing.mean_file is not None
-        if not preprocessing.mean_file.is_file():
+        if not is_file(preprocessing.mean_file):
             raise UserError(
                 f"does not exist, and is the mean of input {name} ({preprocessing.who})",
                 str(preprocessing.mean_file),
@@ -248,7 +250,7 @@ def _note(name: str, preprocessing: Preprocessing, group: ImageGroup, order: str
 
 def _write(options: Namespace, draft: _Draft) -> None:
     """All files or none. What is there already with the same content needs no --force."""
-    other = [path for path, data in draft.files.items() if path.is_file() and not _holds(path, data)]
+    other = [path for path, data in draft.files.items() if is_file(path) and not _holds(path, data)]
     if other and not options.force:
         _refuse_ours(draft, other)
     with ExitStack() as stack:
@@ -271,7 +273,7 @@ def _refuse_ours(draft: _Draft, other: Sequence[Path]) -> None:
     A .cfg has no room for a note of what made it, as a prototxt has: its form tells.
     """
     target = list(draft.files)[-1]
-    if not target.is_file():
+    if not is_file(target):
         return
     there = read_cfg(target)
     if _holds(target, format_cfg(there).encode("utf-8", "surrogateescape")):
@@ -286,7 +288,7 @@ def _refuse_ours(draft: _Draft, other: Sequence[Path]) -> None:
 
 
 def _holds(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    return is_file(path) and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def _remove_empty(folder: Path) -> None:
@@ -326,7 +328,7 @@ def _subject(options: Namespace, limits: Limits) -> CfgSubject:
     cfg = read_cfg(options.check)
     prototxt, caffemodel = options.prototxt or cfg.path(cfg.prototxt_file), options.caffemodel
     caffemodel = caffemodel or cfg.path(cfg.caffemodel_file)
-    if not prototxt.is_file():
+    if not is_file(prototxt):
         return CfgSubject(cfg, limits)
     net = read_prototxt(prototxt)
     check_names(options, net.inputs())
@@ -353,7 +355,7 @@ def _wanted(
 def _net_findings(
     options: Namespace, limits: Limits, prototxt: Path, caffemodel: Path, description: Mapping[str, Any]
 ) -> list[Finding]:
-    files = [path for path in (prototxt, caffemodel) if path.is_file()]
+    files = [path for path in (prototxt, caffemodel) if is_file(path)]
     reader = reader_of(options)
     net = read_net(prototxt, caffemodel, read_weights=reader) if len(files) == 2 else read_prototxt(prototxt)
     text = read_text(prototxt)

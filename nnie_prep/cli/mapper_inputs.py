@@ -27,6 +27,7 @@ from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, path_text
 from nnie_prep.nnie.preprocessing import Preprocessing, known_preprocessing, normalising_layer
 from nnie_prep.normalization import folded_into
+from nnie_prep.outputs.input_files import is_file
 from nnie_prep.proof import read_feeds
 from nnie_prep.shapes import Shape, net_input_shapes
 
@@ -112,7 +113,7 @@ def _changes(options: Namespace, name: str) -> dict[str, Any]:
     if mean := _given(options.mean, name, "--mean"):
         path = Path(mean)
         is_image = path.suffix == ".binaryproto"
-        if is_image and not path.is_file():
+        if is_image and not is_file(path):
             raise UserError("does not exist", str(path), "check the path")
         found["mean"] = () if is_image else _mean_values(mean)
         found["mean_file"] = path if is_image else None
@@ -127,7 +128,7 @@ def _mean_values(text: str) -> tuple[float, ...]:
         values = ()
     if values and all(map(isfinite, values)):
         return values
-    if not Path(text).is_file():
+    if not is_file(Path(text)):
         raise UserError(
             "is neither numbers nor a file",
             f"--mean {text}",

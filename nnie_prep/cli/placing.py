@@ -16,6 +16,13 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(path.stem + ending)
 
 
+def named(path: Path, option: str) -> Path:
+    """What an option names for a file. UserError where that can only be a folder."""
+    if path.name in ("", ".."):
+        raise UserError("names no file", f"{option} {str(path)!r}", "give a name for the file")
+    return path
+
+
 def placed(output: str | None, own: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
     """Where the files go whose places without -o are `own`.
 

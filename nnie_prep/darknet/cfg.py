@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.target_checks import stat_of_input
 
 # Every name that string_to_layer_type (AlexeyAB parser.c:62, pjreddie parser.c:39) knows beside the
 # canonical one.
@@ -318,12 +319,13 @@ def read_cfg(path: Path) -> list[Section]:
 
 
 def _text(path: Path) -> str:
+    stat_of_input(path, "give the path of a Darknet cfg file")
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise UserError(
-            f"cannot read the cfg file: {error.strerror}", str(path), "give the path of a Darknet cfg file"
+            f"cannot be read: {error.strerror}", str(path), "give the path of a Darknet cfg file"
         ) from None
     if len(data) > _LARGEST_FILE:
         raise UserError(

@@ -60,8 +60,10 @@ def run(darknet: ctypes.CDLL, tree: str, cfg: str, weights: str, fed: str, count
 
 def main(library: str, answer: str, *network: str) -> None:
     try:
+        if Path(library).is_fifo():
+            raise OSError("it is a FIFO, which nobody may ever write to")
         darknet = ctypes.CDLL(library)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name that is not UTF-8
         result = {"error": f"cannot be loaded: {error}"}
     else:
         result = whose(darknet)

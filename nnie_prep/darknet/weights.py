@@ -37,6 +37,7 @@ from typing import Literal, NamedTuple, Protocol
 from nnie_prep.blob import Array, DeferredBlob
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.target_checks import stat_of_input
 from nnie_prep.stored import read_floats, read_in_pieces
 
 Flavor = Literal["alexeyab", "pjreddie"]
@@ -122,13 +123,14 @@ class Header(NamedTuple):
 
 def read_header(path: Path, flavor: Flavor = "alexeyab") -> Header:
     """UserError: no file, or shorter than the header of its version."""
+    stat_of_input(path, "give the path of a Darknet weights file")
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             start = file.read(_HEADER_LENGTHS[0])
     except OSError as error:
         raise UserError(
-            f"cannot read the weights file: {error.strerror}",
+            f"cannot be read: {error.strerror}",
             str(path),
             "give the path of a Darknet weights file",
         ) from None

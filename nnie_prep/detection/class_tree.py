@@ -9,6 +9,7 @@ import numpy as np
 
 from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.input_files import read_input
 
 
 class ClassTree(NamedTuple):
@@ -38,10 +39,9 @@ class ClassTree(NamedTuple):
 
 def read_tree(path: Path) -> ClassTree:
     """Lines of a name and its parent's number; a parent stands before its children."""
+    data = read_input(path, "--tree names the file")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "--tree names the file") from None
+        lines = data.decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise UserError("is not a text in UTF-8", str(path), "give a tree of classes") from None
     while lines and not lines[-1].strip():

@@ -13,6 +13,7 @@ import numpy as np
 from nnie_prep.blob import Array
 from nnie_prep.detection.class_tree import ClassTree, read_tree
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.input_files import is_file
 
 MOST = 1 << 16  # of an integer
 
@@ -92,7 +93,7 @@ class Fields:
         places = (
             [self.tree_file] if self.tree_file else [named, self.folder / named, self.folder / named.name]
         )
-        place = next((one for one in places if one.is_file()), places[0])
+        place = next((one for one in places if is_file(one)), places[0])
         found = read_tree(place)
         classes = self.integer("classes", 1)
         if len(found.names) != classes:

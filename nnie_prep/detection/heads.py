@@ -23,6 +23,7 @@ from nnie_prep.detection.decoding import (
 from nnie_prep.detection.fields import MOST, Fields
 from nnie_prep.detection.preparation import Size
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.input_files import read_input
 
 _HINT = "--heads names the .json that was written with the pair"
 Decode = Callable[[Array, Size, float], Candidates]
@@ -87,10 +88,9 @@ class Description:
 
 def read_document(path: Path) -> dict[str, Any]:
     """STEM.json, of which `heads` is a list; UserError if it cannot be read, or is of another format."""
+    data = read_input(path, _HINT)
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), _HINT) from None
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"is not JSON: {str(error).splitlines()[0]}", str(path), _HINT) from None
     if not isinstance(document, dict) or not isinstance(document.get("heads"), list):

@@ -14,6 +14,7 @@ import numpy as np
 
 from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.target_checks import stat_of_input
 
 _READ = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
 _WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
@@ -43,6 +44,7 @@ def read_picture(path: Path) -> Any:
     That is what Darknet does where it reads with OpenCV.
     """
     pil = pillow("Image")
+    stat_of_input(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)

@@ -14,6 +14,7 @@ given BGR planes whatever it is.) Pictures of the net's own size leave less to c
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from nnie_prep.nnie.mapper_cfg import (
 )
 from nnie_prep.nnie_caffe_pb2 import BlobProto
 from nnie_prep.outputs import made_from
+from nnie_prep.outputs.input_files import is_file, read_input
 from nnie_prep.shapes import Shape
 
 # What Pillow is asked to read for us, of what the compiler reads.
@@ -67,16 +69,20 @@ class Listed(NamedTuple):
 def find_pictures(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The folder's pictures and those of its folders, by path; what is hidden is passed over, and what
     `detect` drew boxes into and named after its picture."""
-    if not folder.is_dir():
-        raise UserError("is no folder", str(folder), "give a folder of calibration pictures")
-    found = [
-        path.relative_to(folder) for path in folder.rglob("*") if path.suffix in suffixes and path.is_file()
-    ]
-    seen = [
-        path
-        for path in found
-        if not any(part.startswith(".") for part in path.parts) and not _is_drawn(folder / path)
-    ]
+    hint = "give a folder of calibration pictures"
+    try:
+        if not folder.is_dir():
+            raise UserError("is no folder", str(folder), hint)
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", str(folder), hint) from None
+    if folder.samefile("/"):
+        raise UserError("holds all files that there are", str(folder), hint)
+    seen = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(place, name) for name in names if not name.startswith(".")]
+        pictures = [path for path in paths if path.suffix in suffixes and is_file(path)]
+        seen += [path.relative_to(folder) for path in pictures if not _is_drawn(path)]
     if not seen:
         raise UserError(
             "holds no picture that the compiler reads",
@@ -204,10 +210,7 @@ def read_tensors(path: Path, shape: Shape) -> Iterator[tuple[int, Array | str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+    return read_input(path).decode("utf-8-sig", errors="surrogateescape").splitlines()
 
 
 # ---- the mean ------------------------------------------------------------------------------------
@@ -222,7 +225,7 @@ def read_mean(cfg: MapperCfg, group: ImageGroup, shape: Shape) -> Array:
     if group.norm_type not in (*WITH_MEAN_IMAGE, *WITH_MEAN_VALUES):
         return np.zeros((channels, 1, 1), np.float32)
     path = cfg.path(group.mean_file)
-    if group.mean_file == NO_FILE or not path.is_file():
+    if group.mean_file == NO_FILE or not is_file(path):
         raise UserError(
             f"norm_type {group.norm_type} subtracts a mean, and mean_file {group.mean_file} does not exist",
             cfg_where(cfg, group, "mean_file"),
@@ -265,11 +268,9 @@ def read_mean_values(path: Path) -> list[float]:
 
 def read_mean_image(path: Path) -> Array:
     """A Caffe mean file, a BlobProto, as (C, H, W), float32."""
-    message = BlobProto()
+    message, data = BlobProto(), read_input(path)
     try:
-        message.ParseFromString(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+        message.ParseFromString(data)
     except DecodeError:
         message.Clear()
     shape = [*message.shape.dim] or [message.num, message.channels, message.height, message.width]

@@ -17,6 +17,7 @@ from nnie_prep.nnie.cfg_subject import CfgSubject
 from nnie_prep.nnie.finding import Finding, Found, Rule
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, GROUP_KEYS, KEYS, ImageGroup
 from nnie_prep.nnie.subject import blocks
+from nnie_prep.outputs.input_files import is_file
 
 
 def check_cfg(subject: CfgSubject) -> list[Finding]:
@@ -78,10 +79,10 @@ def cfg_file(subject: CfgSubject) -> Iterator[Found]:
     named += [("roi_coordinate_file", text) for text in cfg.roi_coordinate_file]
     named += [("gfpq_param_file", cfg.gfpq_param_file)] if cfg.gfpq_param_file else []
     for key, text in named:
-        if not cfg.path(text).is_file():
+        if not is_file(cfg.path(text)):
             yield Found(None, f"{key} {text} does not exist", text, "a file", line=subject.line(key))
     for group in cfg.groups:
-        if not cfg.path(group.image_list).is_file():
+        if not is_file(cfg.path(group.image_list)):
             message = f"image_list {group.image_list} does not exist"
             repair = "nnie-prep mapper-cfg PROTOTXT CAFFEMODEL --images FOLDER writes it"
             line = subject.line("image_list", group)
@@ -223,9 +224,9 @@ def cfg_picture(subject: CfgSubject) -> Iterator[Found]:
         for text, path, number in subject.listed(group):
             place = f"{group.image_list}:{number}: {text}"
             line = subject.line("image_list", group)
-            if not path.is_file():
+            if not is_file(path):
                 beside = subject.cfg.path(group.image_list).parent / text
-                hint = "write paths from the folder of the .cfg" if beside.is_file() else "correct the list"
+                hint = "write paths from the folder of the .cfg" if is_file(beside) else "correct the list"
                 yield Found(None, f"{place} does not exist", text, "a file", hint, line)
             elif not limit.allows(path.suffix):
                 message = f"{place} ends in {path.suffix!r}"
@@ -247,7 +248,7 @@ def cfg_picture_count(subject: CfgSubject) -> Iterator[Found]:
     """
     limit = subject.limits["calibration_pictures"]
     for group in subject.cfg.groups:
-        if group.image_type == FEATURE_MAP or not subject.cfg.path(group.image_list).is_file():
+        if group.image_type == FEATURE_MAP or not is_file(subject.cfg.path(group.image_list)):
             continue
         count = len(subject.listed(group))
         if not limit.allows(count):
@@ -268,7 +269,7 @@ def cfg_tensor(subject: CfgSubject) -> Iterator[Found]:
     """
     for name, shape, group in subject.inputs():
         path = subject.cfg.path(group.image_list)
-        if group.image_type != FEATURE_MAP or not path.is_file():
+        if group.image_type != FEATURE_MAP or not is_file(path):
             continue
         line, count = subject.line("image_list", group), 0
         wanted = f"{math.prod(shape[1:])} numbers for input {name} ({blocks(shape[1:])})"

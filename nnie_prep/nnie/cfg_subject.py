@@ -11,6 +11,7 @@ from nnie_prep.nnie.finding import Finding
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, ImageGroup, MapperCfg
 from nnie_prep.nnie.preprocessing import Preprocessing
+from nnie_prep.outputs.input_files import is_file
 from nnie_prep.shapes import Shape, net_input_shapes
 
 
@@ -45,4 +46,4 @@ class CfgSubject:
 
     def listed(self, group: ImageGroup) -> list[Listed]:
         """The pictures of a list, none where it cannot be read."""
-        return read_list(self.cfg, group) if self.cfg.path(group.image_list).is_file() else []
+        return read_list(self.cfg, group) if is_file(self.cfg.path(group.image_list)) else []

@@ -17,6 +17,7 @@ from typing import Any
 
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
+from nnie_prep.outputs.input_files import read_input
 
 # How well a rule or a limit is known, from well to badly.
 CONFIDENCES = {
@@ -104,10 +105,9 @@ def _limit(name: str, fields: Mapping[str, Any]) -> Limit:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     """The file's limits, each with fields that may be there and values that may be in them."""
+    data = read_input(path)
     try:
-        document = json.loads(path.read_bytes(), object_pairs_hook=partial(_once, path))
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
+        document = json.loads(data, object_pairs_hook=partial(_once, path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"is not JSON: {error}", str(path), "correct it") from None
     hint = 'write {"map_extent": {"at_most": 8192, "confidence": "A", "source": ".."}}, say'

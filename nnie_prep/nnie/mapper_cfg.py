@@ -25,6 +25,7 @@ from typing import Any
 
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
+from nnie_prep.outputs.input_files import read_input
 
 DEFAULT_SCALE = 1 / 256
 NO_FILE = "null"
@@ -157,11 +158,7 @@ def _text(name: str, value: object) -> str:
 
 def read_cfg(path: Path) -> MapperCfg:
     """Reads a .cfg. UserError with file:line for what is no key, no value, or given too often."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from None
-    return parse_cfg(text, path)
+    return parse_cfg(read_input(path).decode("utf-8-sig", errors="surrogateescape"), path)
 
 
 def parse_cfg(text: str, source: Path) -> MapperCfg:

@@ -22,6 +22,7 @@ from nnie_prep.description import described_inputs
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.normalization import ORDERS, folded_into
+from nnie_prep.outputs.input_files import is_file
 from nnie_prep.transforms import of_blob, plain, transforms
 
 NORMALISING = ("BatchNorm", "Bias", "MVN", "Power", "Scale")
@@ -160,4 +161,4 @@ def transform_of(path: Path, blob: str = "") -> Preprocessing:
 def _place_of(name: str, prototxt: Path) -> Path:
     """The mean file that a prototxt names: from its own folder, or from where Caffe was started."""
     places = (prototxt.parent / name, Path(name))
-    return next((path for path in places if path.is_file()), places[0])
+    return next((path for path in places if is_file(path)), places[0])

@@ -16,6 +16,7 @@ and SIGHUP into exceptions; after SIGKILL or a power cut the next run for the sa
     hashing_writer.py  hashes a file while it is written
     early_sync.py      and has the disk take it meanwhile; threads with a descriptor of their own
     target_checks.py   what must never be replaced
+    input_files.py     what is read, looked at and read
     temporaries.py     creating, locking, finding and renaming the temporary files
 
 An existing target is replaced without `force` if this tool wrote it from the same inputs and nobody edited

@@ -33,6 +33,7 @@ from typing import BinaryIO
 import xxhash
 
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.target_checks import stat_of_input
 
 _CHUNK = 1 << 20
 _HEAD_LIMIT = 1 << 16  # bytes; a longer comment is none of ours
@@ -74,6 +75,7 @@ class Made:
 
 def hash_of(path: Path) -> str:
     """XXH128 of a file's content, in hexadecimal. UserError if it cannot be read."""
+    stat_of_input(path)
     digest = xxhash.xxh3_128()
     buffer = memoryview(bytearray(_CHUNK))
     try:

@@ -17,12 +17,12 @@ from nnie_prep.errors import UserError
 from nnie_prep.outputs.temporaries import ELSEWHERE, cannot_write
 
 
-def stat_of_input(path: Path) -> os.stat_result:
+def stat_of_input(path: Path, hint: str = "check the path") -> os.stat_result:
     """UserError if there is no such regular file. (What is not regular may not be readable twice.)"""
     try:
         found = path.stat()
     except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", str(path), "check the path") from error
+        raise UserError(f"cannot be read: {error.strerror}", str(path), hint) from error
     if not stat.S_ISREG(found.st_mode):
         raise UserError("is not a regular file, as an input must be", str(path), "save it to a file")
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
+from nnie_prep.outputs.target_checks import stat_of_input
 from nnie_prep.proof.running import Options
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 from nnie_prep.training_layers import DATA
@@ -86,6 +87,7 @@ def read_feeds(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, A
 def _load_arrays(path: Path, name: str) -> dict[str, Array]:
     """The arrays of an .npz, or the one of an .npy under the given name."""
     hint = "save it with numpy.save or numpy.savez"
+    stat_of_input(path)
     try:
         with path.open("rb") as file:
             if not file.read(6).startswith((b"\x93NUMPY", b"PK")):

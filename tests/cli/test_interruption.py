@@ -141,7 +141,7 @@ def test_no_permission(folder: Path) -> None:
     for arguments, says in (
         (
             ("prepare", "net.cfg", "net.weights"),
-            "net.weights: cannot read the weights file: Permission denied",
+            "net.weights: cannot be read: Permission denied",
         ),
         (("show", "small.prototxt"), "small.prototxt: cannot be read: Permission denied"),
         (("show", "small.prototxt", "small.caffemodel"), "small.prototxt: cannot be read: Permission denied"),

@@ -251,9 +251,9 @@ def test_no_sections(tmp_path: Path, text: str) -> None:
 def test_files_that_are_no_cfg(tmp_path: Path) -> None:
     assert "no text has" in refusal(tmp_path, NET.encode("utf-16")).message
     assert "longer than 1 MiB" in refusal(tmp_path, NET + "#" * (1 << 20)).message
-    with pytest.raises(UserError, match=r"cannot read the cfg file: No such file.*give the path"):
+    with pytest.raises(UserError, match=r"cannot be read: No such file.*give the path"):
         read_cfg(tmp_path / "absent.cfg")
-    with pytest.raises(UserError, match="cannot read the cfg file: Is a directory"):
+    with pytest.raises(UserError, match="is not a regular file"):
         read_cfg(tmp_path)
 
 

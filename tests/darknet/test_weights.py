@@ -247,9 +247,9 @@ def test_files_too_short_for_a_header(tmp_path: Path, content: bytes, message: s
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"absent\.weights: cannot read the weights file: No such file"):
+    with pytest.raises(UserError, match=r"absent\.weights: cannot be read: No such file"):
         WeightsFile(tmp_path / "absent.weights")
-    with pytest.raises(UserError, match="cannot read the weights file: Is a directory"):
+    with pytest.raises(UserError, match="is not a regular file"):
         WeightsFile(tmp_path)
 
 

@@ -204,7 +204,7 @@ def test_no_description(tmp_path: Path, text: str, message: str) -> None:
 def test_a_description_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file.*--heads names the .json"):
         read_description(tmp_path / "a.json")
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is not a regular file"):
         read_description(tmp_path)
 
 
