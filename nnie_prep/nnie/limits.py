@@ -27,7 +27,8 @@ CONFIDENCES = {
     "G": "a guess",
 }
 _FOLDER = Path(__file__).parent / "chips"
-_FIELDS = ("at_least", "at_most", "one_of", "multiple_of", "confidence", "source")
+_BOUNDS = ("at_least", "at_most", "one_of", "multiple_of")
+_FIELDS = (*_BOUNDS, "confidence", "source")
 
 CHIPS = ("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100")
 
@@ -83,8 +84,8 @@ Limits = Mapping[str, Limit]
 def read_limits(chip: str | None = None, path: Path | None = None) -> Limits:
     """The limits of a chip of CHIPS, or without one those that all chips share; `path` is laid over them.
 
-    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not, or
-    stands twice.
+    Raises UserError for a chip that is not known, and for a file in which a limit or a field is not, stands
+    twice, or is of another kind than the limit.
     """
     if chip is not None and chip not in CHIPS:
         raise UserError(f"chip {chip!r} is not known", hint=_near(chip, CHIPS))
@@ -154,8 +155,7 @@ def _why_wrong(field: str, value: Any) -> str:
     if field == "multiple_of":
         is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
         return "" if is_count else "it must be a whole number above 0"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return "" if is_number else "it must be a number, or null for none"
+    return "" if _is_number(value) else "it must be a number, or null for none"
 
 
 def _lay_over(fields: dict[str, dict[str, Any]], upper: Mapping[str, Mapping[str, Any]], source: str) -> None:
@@ -163,7 +163,43 @@ def _lay_over(fields: dict[str, dict[str, Any]], upper: Mapping[str, Mapping[str
     for name, found in upper.items():
         if name not in fields:
             raise UserError(f"{name!r} is no limit", source, _near(name, fields))
-        fields[name] = {**fields[name], "source": source, **found}
+        for field, value in found.items():
+            if why := _why_of_another_kind(field, value, fields[name]):
+                told = f"{field} is {_short(value)}; it must be {why}"
+                raise UserError(told, f"{source}: {name}", "correct it")
+        fields[name] = merged = {**fields[name], "source": source, **found}
+        low, high = merged.get("at_least"), merged.get("at_most")
+        if low is not None and high is not None and low > high:
+            told = f"at_least is {low} and at_most {high}, between which there is nothing"
+            raise UserError(told, f"{source}: {name}", "correct one, or write null for none")
+
+
+def _why_of_another_kind(field: str, value: Any, known: Mapping[str, Any]) -> str:
+    """What a bound of a limit must be where it cannot be this one, "" if it can.
+
+    A limit is of the kind that base.json gives it: what may be one of some texts or lists is no number, and
+    what has nothing but at_most is a count of which there may be too many.
+    """
+    if field not in _BOUNDS or value is None:
+        return ""
+    if [one for one in _BOUNDS if known.get(one) is not None] == ["at_most"]:
+        return "" if field == "at_most" and value >= 0 else "at_most, a number from 0"
+    example = known["one_of"][0] if known.get("one_of") else 0
+    if field != "one_of" and _is_number(example):
+        return ""
+    if field == "one_of" and all(_is_like(one, example) for one in value):
+        return ""
+    return "one_of, a list of " + ("numbers" if _is_number(example) else f"values like {_short(example)}")
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    if isinstance(example, list):
+        return isinstance(value, list) and all(map(_is_number, value))
+    return isinstance(value, str) if isinstance(example, str) else _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _near(name: str, known: Collection[str]) -> str:

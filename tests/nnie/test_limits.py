@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from nnie_prep.caffe_io import read_prototxt
 from nnie_prep.errors import UserError
-from nnie_prep.nnie import CHIPS, CONFIDENCES, RULES, Limit, read_limits
+from nnie_prep.nnie import CHIPS, CONFIDENCES, RULES, Limit, check, read_limits
 from nnie_prep.nnie.cfg_rules import CFG_RULES
 
+CHECKED = Path(__file__).parents[1] / "data" / "check"
 FOLDER = Path(__file__).parents[2] / "nnie_prep" / "nnie" / "chips"
 
 
@@ -86,6 +88,19 @@ def test_a_users_file_replaces_what_it_names(tmp_path: Path) -> None:
         ({"map_extent": {"multiple_of": 0}}, "multiple_of is 0; it must be a whole number above 0"),
         ({"map_extent": {"confidence": "D"}}, 'confidence is "D"; it must be one of A, B, C, G'),
         ({"map_extent": {"source": 7}}, "source is 7; it must be a text"),
+        (
+            {"layer_types": {"at_most": 3}},
+            "layer_types: at_most is 3; it must be one_of, a list of values like",
+        ),
+        ({"layer_types": {"one_of": ["ReLU", 3]}}, 'it must be one_of, a list of values like "BatchNorm"'),
+        ({"permute_order": {"multiple_of": 2}}, "it must be one_of, a list of values like [0, 2, 3, 1]"),
+        ({"permute_order": {"one_of": [[0, "x"]]}}, "it must be one_of, a list of values like [0, 2, 3, 1]"),
+        ({"window_size": {"one_of": ["three"]}}, "it must be one_of, a list of numbers"),
+        ({"memory_stride": {"one_of": [[16]]}}, "it must be one_of, a list of numbers"),
+        ({"roi_layers": {"at_least": 1}}, "roi_layers: at_least is 1; it must be at_most, a number from 0"),
+        ({"segments": {"one_of": [1, 2]}}, "one_of is [1, 2]; it must be at_most, a number from 0"),
+        ({"segments": {"at_most": -1}}, "at_most is -1; it must be at_most, a number from 0"),
+        ({"map_extent": {"at_least": 5000}}, "at_least is 5000 and at_most 4096, between which there is"),
         ({"map_extent": 4096}, "map_extent: found 4096, expected an object"),
         (
             '{"map_extent": {"at_most": 1, "at_least": 0, "at_most": 2}}',
@@ -113,3 +128,26 @@ def test_no_such_file_or_chip(tmp_path: Path) -> None:
         read_limits(None, tmp_path / "none.json")
     with pytest.raises(UserError, match=r"chip 'hi3516cv50' is not known; did you mean hi3516cv500\?"):
         read_limits("hi3516cv50")
+
+
+BOUNDS: tuple[dict[str, Any], ...] = (
+    *({field: value} for field in ("at_least", "at_most", "multiple_of") for value in (0, 1, 3, 0.5, None)),
+    *({"one_of": [value]} for value in (0, 0.5, 16, "ReLU", "", [0, 2, 3, 1], [])),
+    {"at_least": None, "at_most": None, "one_of": None},
+)
+
+
+@pytest.mark.parametrize("name", sorted({name for rule in RULES for name in rule.limits}))
+def test_what_is_not_refused_does_no_harm(tmp_path: Path, name: str) -> None:
+    """Each limit with each bound is refused, or the rules work with it, on nets in which much is wrong."""
+    nets = [read_prototxt(path) for path in sorted(CHECKED.glob("*/breaks.prototxt"))]
+    accepted = 0
+    for bounds in BOUNDS:
+        try:
+            limits = read_limits("hi3516cv500", written(tmp_path, {name: bounds}))
+        except UserError:
+            continue
+        accepted += 1
+        for net in nets:
+            check(net, "hi3516cv500", limits=limits)
+    assert 0 < accepted < len(BOUNDS)
