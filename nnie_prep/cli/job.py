@@ -284,13 +284,15 @@ def _prove_conversion(
 
 
 def _source(job: Job, outcome: Outcome) -> Net:
-    """The source as it is run: on one picture if the result is and the source can be, and without the user's
-    own layers where nobody else knows them."""
+    """The source as it is run: on one picture if the result is and the source can be, without the user's own
+    layers where nobody else knows them, and whole where the result is."""
     from nnie_prep.engines.numpy.layers import LAYERS
     from nnie_prep.passes.replace_inputs import replace_inputs
 
     source = outcome.before.copy()
     own_layers(source, job.options, lambda type_: type_ not in LAYERS)
+    if "drop_unreachable" in job.options.skip:
+        source.wanted = ()  # what these do not need is in the result too
     if any(note.changed for note in outcome.notes.get("replace_inputs", [])):
         replace_inputs(source)
     return source

@@ -124,3 +124,32 @@ def test_what_is_cut_off_does_not_keep_the_batch(folder: Path, until: tuple[str,
     cut = read_net(folder / "one.prototxt", folder / "one.caffemodel")
     assert cut.outputs() == ["conv"]
     assert [list(shape.dim) for shape in cut.header.input_shape] == [[1, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("command", ["strip", "merge-bn", "prepare"])
+@pytest.mark.parametrize(
+    "reader", ["", 'layer { name: "double" type: "Power" bottom: "other" top: "double" }\n']
+)
+def test_what_is_not_needed_and_stays(folder: Path, command: str, reader: str) -> None:
+    """With drop_unreachable left out, all that stays is proven, an input that nobody reads as well."""
+    prototxt = folder / "small.prototxt"
+    other = 'layer { name: "other" type: "Input" top: "other"\n'
+    other += "        input_param { shape { dim: 1 dim: 3 dim: 5 dim: 7 } } }\n"
+    text = prototxt.read_text()
+    prototxt.write_text(text.replace('layer { name: "conv"', f'{other}{reader}layer {{ name: "conv"', 1))
+    done = run(
+        command, prototxt, "small.caffemodel", "--until", "fc", "--skip", "drop_unreachable", "-o", "x"
+    )
+    assert (done.code, done.err) == (0, "") and "EQUAL: " in done.out
+    outputs = {"double" if reader else "other", "prob"}
+    assert set(read_net(folder / "x.prototxt", folder / "x.caffemodel").outputs()) == outputs
+    told = {line.split()[0] for line in done.out.partition("blob ")[2].splitlines()[1:3]}
+    assert told == outputs
+
+
+def test_a_darknet_network_of_which_nothing_is_dropped(folder: Path) -> None:
+    for until in ((), ("--until", "layer7-conv")):
+        done = run(
+            "prepare", "net.cfg", "net.weights", *until, "--skip", "drop_unreachable", "-o", "x", "--force"
+        )
+        assert (done.code, done.err) == (0, "") and "EQUAL: " in done.out
