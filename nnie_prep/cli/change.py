@@ -11,10 +11,11 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnie_prep.cli.job import Job, change, darknet_options
+from nnie_prep.cli.job import Configured, Job, change, darknet_options
 from nnie_prep.cli.placing import beside, named, placed
 from nnie_prep.cli.report import count_text
 from nnie_prep.cli.weights import has_weights, named_after
@@ -70,8 +71,10 @@ def prepare(options: Namespace) -> int:
 
     if options.images is not None:
         _check_pictures(options)
-    code = change(Job(options, inputs, passes, prototxt, caffemodel, is_darknet, with_report=True))
-    return code or _configure(options, prototxt, caffemodel, None if is_darknet else inputs[0])
+    job = Job(options, inputs, passes, prototxt, caffemodel, is_darknet, with_report=True)
+    if options.images is not None:
+        job.configure = partial(_configure, options, prototxt, caffemodel, None if is_darknet else inputs[0])
+    return change(job)
 
 
 def _check_pictures(options: Namespace) -> None:
@@ -85,29 +88,27 @@ def _check_pictures(options: Namespace) -> None:
     pillow("Image")
 
 
-def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Path | None) -> int:
-    """Writes the compiler's .cfg beside the pair where pictures are given, as mapper-cfg does. `source` is
-    the Caffe prototxt that the pair was made of, which may say how pictures are transformed."""
-    if options.images is None:
-        return 0
-    from nnie_prep.cli.mapper import mapper_cfg
+def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Path | None) -> Configured:
+    """Writes the compiler's .cfg beside the pair, as mapper-cfg does. `source` is the Caffe prototxt that
+    the pair was made of, which may say how pictures are transformed."""
+    from nnie_prep.cli import mapper
     from nnie_prep.cli.parser import parse
+    from nnie_prep.nnie import read_limits
     from nnie_prep.nnie.preprocessing import has_transform
 
     arguments = ["mapper-cfg", str(prototxt), str(caffemodel), "--images", str(options.images), "--resize"]
-    arguments += ["--chip", options.chip] if options.chip else []
-    arguments += ["--limits", str(options.limits)] if options.limits else []
     arguments += ["--transform", str(source)] if source and has_transform(source) else []
     asked = parse(arguments)
-    asked.force, asked.quiet = options.force, options.quiet or options.json
+    asked.force, asked.quiet, asked.verbose = options.force, options.quiet, options.verbose
     try:
-        return mapper_cfg(asked)
+        draft = mapper.write(asked, read_limits(options.chip, options.limits))
     except UserError as error:
         again = f"the pair is written, its .cfg is not; for that, nnie-prep {shlex.join(arguments)}"
         raise UserError(error.message, error.where, f"{again}: {error.hint}") from None
     except KeyboardInterrupt as error:
         print("nnie_prep: interrupted; the pair is written, its .cfg is not", file=sys.stderr)
-        return 128 + int(*error.args or (signal.SIGINT,))
+        raise SystemExit(128 + int(*error.args or (signal.SIGINT,))) from None
+    return Configured(list(draft.files), draft.warnings, partial(mapper.report, asked, draft))
 
 
 def darknet2caffe(options: Namespace) -> int:

@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 _OF_THE_JUDGE = ("--against", "--darknet-lib")
 
 
+@dataclass(frozen=True)
+class Configured:
+    """What --images had written for the compiler; `report` prints it."""
+
+    files: list[Path]
+    warnings: list[str]
+    report: Callable[[], None]
+
+
 @dataclass
 class Job:
     """One command's work: what to read, which passes to run, where the result goes."""
@@ -46,6 +55,7 @@ class Job:
     caffemodel: Path
     is_darknet: bool = False
     with_report: bool = False  # STEM.report.txt, for who hands the pair on
+    configure: Callable[[], Configured] | None = None  # once the pair is written
 
     @property
     def json(self) -> Path:
@@ -80,6 +90,7 @@ class Outcome:
     heads: list[dict[str, Any]] = field(default_factory=list)  # what was cut off, for the CPU
     about: dict[str, Any] = field(default_factory=dict)  # STEM.json, but for who made it
     verdict: Verdict | None = None
+    configured: Configured | None = None
 
     @cached_property
     def figures(self) -> list[tuple[str, int, int]]:
@@ -141,6 +152,8 @@ def change(job: Job) -> int:
             _write_report(job, out, outcome)
         if passed:
             out.commit()
+    if passed and job.configure:
+        outcome.configured = job.configure()
     report(job, outcome, passed)
     return 0 if passed else 1
 

@@ -44,6 +44,8 @@ def report(job: Job, outcome: Outcome, passed: bool) -> None:
     else:
         lines.append("nothing was written; --no-verify writes the result unproven")
     print("\n".join(lines))
+    if outcome.configured:
+        outcome.configured.report()
 
 
 def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
@@ -64,10 +66,13 @@ def figures_text(outcome: Outcome) -> str:
 
 
 def _report_json(job: Job, outcome: Outcome, passed: bool) -> dict[str, Any]:
+    written, warnings = job.written() if passed else [], outcome.warnings
+    if outcome.configured:
+        written, warnings = written + outcome.configured.files, warnings + outcome.configured.warnings
     return {
         "command": job.options.command,
         "inputs": [str(path) for path in job.inputs],
-        "outputs": [str(path) for path in job.written()] if passed else [],
+        "outputs": [str(path) for path in written],
         "floats": outcome.floats,
         "inexact": outcome.inexact,
         "costs": outcome.costs,
@@ -75,7 +80,7 @@ def _report_json(job: Job, outcome: Outcome, passed: bool) -> dict[str, Any]:
             name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
             for name, found in outcome.notes.items()
         },
-        "warnings": outcome.warnings,
+        "warnings": warnings,
         **{name.replace("-", "_"): [before, after] for name, before, after in outcome.figures},
         "verification": None if outcome.verdict is None else verdict_json(outcome.verdict),
     }

@@ -56,7 +56,7 @@ _OTHERWISE = {
 
 
 @dataclass
-class _Draft:
+class Draft:
     """A .cfg with all that belongs to it, before anything is written; `files` in the order of writing."""
 
     cfg: MapperCfg
@@ -77,9 +77,20 @@ def mapper_cfg(options: Namespace) -> int:
     if options.prototxt is None or options.caffemodel is None:
         missing = "CAFFEMODEL is" if options.prototxt else "PROTOTXT and CAFFEMODEL are"
         raise UserError(f"{missing} missing", hint="give both, or --check FILE.cfg")
+    report(options, write(options, limits))
+    return 0
+
+
+def write(options: Namespace, limits: Limits) -> Draft:
+    """Writes the .cfg that the options of mapper-cfg ask for, and all that belongs to it."""
     draft = _draft(options, limits)
-    target = list(draft.files)[-1]
     _write(options, draft)
+    return draft
+
+
+def report(options: Namespace, draft: Draft) -> None:
+    """Prints what was written: as text, or as one JSON document."""
+    target = list(draft.files)[-1]
     for warning in [] if options.quiet or options.json else draft.warnings:
         print(f"nnie_prep: warning: {warning}", file=sys.stderr)
     if options.json:
@@ -93,13 +104,12 @@ def mapper_cfg(options: Namespace) -> int:
         print("\n".join([*rest, sizes[-1]]))
         if not options.absolute:
             print(f"start the compiler in {target.parent}: the paths in the .cfg begin there")
-    return 0
 
 
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def _draft(options: Namespace, limits: Limits) -> _Draft:
+def _draft(options: Namespace, limits: Limits) -> Draft:
     """All that is to be written, worked out."""
     target = _target(options)
     net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
@@ -111,7 +121,7 @@ def _draft(options: Namespace, limits: Limits) -> _Draft:
             "prepare writes both: nnie-prep prepare PROTOTXT CAFFEMODEL",
         )
     check_names(options, net.inputs())
-    draft = _Draft(_cfg(options, net, limits, target))
+    draft = Draft(_cfg(options, net, limits, target))
     draft.read += [options.prototxt, options.caffemodel]
     groups = []
     orders: dict[str, str] = {}
@@ -194,7 +204,7 @@ def _set_values(texts: Sequence[str]) -> dict[str, Any]:
 
 def _group(
     options: Namespace,
-    draft: _Draft,
+    draft: Draft,
     limits: Limits,
     name: str,
     shapes: Mapping[str, Shape],
@@ -248,7 +258,7 @@ def _note(name: str, preprocessing: Preprocessing, group: ImageGroup, order: str
     return f"{name}: {', '.join(steps) or 'as it is'} (norm_type {group.norm_type}; {preprocessing.who})"
 
 
-def _write(options: Namespace, draft: _Draft) -> None:
+def _write(options: Namespace, draft: Draft) -> None:
     """All files or none. What is there already with the same content needs no --force."""
     other = [path for path, data in draft.files.items() if is_file(path) and not _holds(path, data)]
     if other and not options.force:
@@ -267,7 +277,7 @@ def _write(options: Namespace, draft: _Draft) -> None:
         out.commit()
 
 
-def _refuse_ours(draft: _Draft, other: Sequence[Path]) -> None:
+def _refuse_ours(draft: Draft, other: Sequence[Path]) -> None:
     """UserError where a .cfg is there, for it and for what belongs to it. All else is left to Outputs.
 
     A .cfg has no room for a note of what made it, as a prototxt has: its form tells.

@@ -645,3 +645,28 @@ def test_two_data_layers_and_one_folded_input(job: Path, siamese: tuple[str, ...
     out = made(*siamese)
     assert "left: BGR (norm_type 0; --fold-input)" in out
     assert "right: BGR, times 0.25 (norm_type 3; one.json)" in out
+
+
+def test_prepare_tells_of_both_in_one_document(job: Path) -> None:
+    """What --images has written, and what is doubtful of it, stands with the pair."""
+    asked = ("prepare", "net.cfg", "net.weights", "--images", "pictures", "-o", "out/")
+    Path("out").mkdir()
+    document = json.loads(run(*asked, "--json").out)
+    written = {str(path) for path in Path("out").rglob("*") if path.is_file()}
+    assert set(document["outputs"]) == written and "out/net_mapper.cfg" in written
+    alone = ("mapper-cfg", "out/net.prototxt", "out/net.caffemodel", "--images", "pictures", "--resize")
+    made_alone = json.loads(run(*alone, "--json").out)
+    assert set(made_alone["written"]) < written
+    for path in list(Path("pictures").iterdir())[3:]:
+        path.unlink()
+    warned = json.loads(run(*asked, "--force", "--json").out)
+    assert warned["warnings"] == [
+        *document["warnings"],
+        "pictures: 3 pictures; 20..50 typical ones make good ranges",
+    ]
+    done = run(*asked, "--force")
+    assert done.err == f"nnie_prep: warning: {warned['warnings'][-1]}\n"
+    assert done.out.index("wrote out/net.prototxt") < done.out.index("wrote out/net_mapper.cfg")
+    assert json.loads(run("prepare", "net.cfg", "net.weights", "--json", "--force").out)["outputs"] == [
+        f"net{suffix}" for suffix in (".prototxt", ".caffemodel", ".json", ".report.txt")
+    ]
