@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -94,8 +95,55 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
+@pytest.mark.parametrize(
+    ("arguments", "without"),
+    [
+        (("darknet2caffe", "net.cfg", "net.weights"), ("numpy", "nnie_prep.passes", "nnie_prep.proof")),
+        (
+            ("merge-bn", "small.prototxt", "small.caffemodel"),
+            ("nnie_prep.passes.pipelines", "nnie_prep.proof", "nnie_prep.engines"),
+        ),
+    ],
+    ids=lambda one: one[0],
+)
+def test_what_is_not_proven_starts_without_the_proof(
+    folder: Path, arguments: tuple[str, ...], without: tuple[str, ...]
+) -> None:
+    """A command's start is most of its time, and imports are most of that. With the proof they are there.
+
+    The pooling of stride 1 is given another size: its crop is a kernel, which is made with numpy.
+    """
+    cfg = Path("net.cfg").read_text()
+    Path("net.cfg").write_text(cfg.replace("size=2\nstride=1\n", "size=3\nstride=1\n"))
+    script = (
+        "import sys; from nnie_prep.__main__ import main\n"
+        "assert main() == 0\n"
+        f"print([name for name in {without!r} if name in sys.modules])"
+    )
+    for option, expected in (("--no-verify", False), ("-v", True)):
+        command = [sys.executable, "-c", script, *arguments, "-o", "x", "--force", option]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done
+        found = ast.literal_eval(done.stdout.splitlines()[-1])
+        assert bool(found) is expected, found
+
+
 def test_the_module_is_a_program_too() -> None:
     assert spawn("--version").out == run("--version").out == "nnie_prep 0.1.0\n"
+
+
+def test_the_installed_script_is_the_same_program(folder: Path) -> None:
+    """`nnie-prep` of this environment, and the module, from a folder that is not the checkout."""
+    script = Path(sys.executable).with_name("nnie-prep")
+    assert script.is_file(), "pip install -e . makes it"
+    for program, stem in (([script], "a"), ([sys.executable, "-m", "nnie_prep"], "b")):
+        done = subprocess.run(
+            [*program, "prepare", "net.cfg", "net.weights", "-o", stem], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "") and "EQUAL: " in done.stdout
+        wrong = subprocess.run([*program, "prepare"], capture_output=True, text=True)
+        assert wrong.returncode == 2 and wrong.stderr.startswith("nnie_prep: error: ")
+    assert Path("a.caffemodel").read_bytes() == Path("b.caffemodel").read_bytes()
 
 
 def test_passes_are_listed_with_what_they_do() -> None:
