@@ -70,7 +70,7 @@ def _prepare(commands: Any, name: str) -> None:
         commands,
         name,
         "change.prepare",
-        "Do it all: convert, drop what inference does not need, insert biases, fold, prove, write",
+        "Do it all: convert, drop layers, replace what NNIE lacks, cut off heads, fold, prove, write",
         "yolov3-tiny.cfg yolov3-tiny.weights -o out/yolov3-tiny",
     )
     parser.add_argument(
