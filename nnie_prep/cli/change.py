@@ -97,11 +97,13 @@ def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Pat
     from nnie_prep.nnie.preprocessing import has_transform
 
     arguments = ["mapper-cfg", str(prototxt), str(caffemodel), "--images", str(options.images), "--resize"]
+    arguments += ["--chip", options.chip] if options.chip else []
+    arguments += ["--limits", str(options.limits)] if options.limits else []
     arguments += ["--transform", str(source)] if source and has_transform(source) else []
     asked = parse(arguments)
     asked.force, asked.quiet, asked.verbose = options.force, options.quiet, options.verbose
     try:
-        draft = mapper.write(asked, read_limits(options.chip, options.limits))
+        draft = mapper.write(asked, read_limits(asked.chip, asked.limits))
     except UserError as error:
         again = f"the pair is written, its .cfg is not; for that, nnie-prep {shlex.join(arguments)}"
         raise UserError(error.message, error.where, f"{again}: {error.hint}") from None
