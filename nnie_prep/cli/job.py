@@ -153,7 +153,11 @@ def change(job: Job) -> int:
         if passed:
             out.commit()
     if passed and job.configure:
-        outcome.configured = job.configure()
+        try:
+            outcome.configured = job.configure()
+        except (UserError, SystemExit):  # the pair is there all the same
+            report(job, outcome, passed)
+            raise
     report(job, outcome, passed)
     return 0 if passed else 1
 
