@@ -62,7 +62,9 @@ def test_feeds_are_seeded(small: Net) -> None:
 def test_a_net_without_an_input(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 2 } } }')
-    with pytest.raises(UserError, match="has no input") as caught:
+    with pytest.raises(
+        UserError, match="nobody says how large the pictures are that d \\(DummyData\\) feeds"
+    ) as caught:
         draw_feeds(read_net(path), Options(), 0, 1)
     assert "input_shape { .. }" in caught.value.hint
 

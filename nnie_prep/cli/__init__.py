@@ -1,34 +1,40 @@
 """The command line: arguments in, exit code out. 0 done, 1 the answer is no, 2 bad usage or input.
 
-parser.py     the commands, without a heavy import, so that --help is instant
-parser_batch.py those for many models, and for the shell
-parser_nnie.py  those about NNIE's compiler
-arguments.py  what several commands have in common
-change.py     darknet2caffe, merge-bn, add-bias, strip, prepare: what each is to do
-job.py        how such a command does it: read, change, prove, write
-job_report.py what it tells
-judges.py     what the user asked of a proof
-fold.py       fold-darknet
-check.py      check
-findings.py   what check and mapper-cfg find, as they tell it
-mapper.py     mapper-cfg
+parser.py         the commands, without a heavy import, so that --help is instant
+parser_batch.py   those for many models, and for the shell
+parser_nnie.py    those about NNIE's compiler
+arguments.py      what several commands have in common
+change.py         darknet2caffe, merge-bn, add-bias, strip, prepare: what each is to do
+job.py            how such a command does it: read, change, prove, write
+job_inputs.py     what it writes down of the inputs
+job_proof.py      how it is proven
+job_report.py     what it tells
+handover.py       what STEM.report.txt tells whoever compiles the pair
+judges.py         what the user asked of a proof
+requests.py       what is asked of single layers and blobs
+placing.py        where -o puts files, and how they are called
+weights.py        which engine reads and writes weights
+fold.py           fold-darknet
+check.py          check
+findings.py       what check and mapper-cfg find, as they tell it
+mapper.py         mapper-cfg
 mapper_inputs.py  what it is asked of inputs
-compare.py    verify
-forward.py    run
-detect.py     detect
-detect_kinds.py  what kinds of detectors are fed with, and what finds their boxes
-inspect.py    inspect
-show.py       show, passes
-diff.py       diff
-edit.py       edit
-quantize.py   quantize-sim, compare-dump
-batch.py      batch: many models, and the report on them
-manifest.py   which models
-children.py   each prepared in a process of its own
-record.py     what is kept of each, so that nothing is done twice
-junit.py      the report as JUnit's XML
-completion.py completion
-report.py     what people read: tables, verdicts, progress
+compare.py        verify
+forward.py        run
+detect.py         detect
+detect_kinds.py   what kinds of detectors are fed with, and what finds their boxes
+inspect.py        inspect
+show.py           show, passes
+diff.py           diff
+edit.py           edit
+quantize.py       quantize-sim, compare-dump
+batch.py          batch: many models, and the report on them
+manifest.py       which models
+children.py       each prepared in a process of its own
+record.py         what is kept of each, so that nothing is done twice
+junit.py          the report as JUnit's XML
+completion.py     completion
+report.py         what people read: tables, verdicts, progress
 """
 
 from __future__ import annotations

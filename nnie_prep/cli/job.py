@@ -13,10 +13,10 @@ from nnie_prep import __version__
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.job_report import report
-from nnie_prep.cli.judges import check_judge, judge_of, proof_options
+from nnie_prep.cli.judges import check_judge
 from nnie_prep.cli.placing import folder_of
 from nnie_prep.cli.report import Progress
-from nnie_prep.cli.requests import as_typed, check_own, own_layers, own_names, suffixes, unreported
+from nnie_prep.cli.requests import as_typed, check_own, own_layers, suffixes, unreported
 from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.description import as_text, describe_inputs, describe_surgery, described_inputs, made_by
 from nnie_prep.errors import UserError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from nnie_prep.darknet.conversion import Conversion
     from nnie_prep.normalization import Normalization
     from nnie_prep.passes import Pass
-    from nnie_prep.proof import Judge
     from nnie_prep.verify import Verdict
 
 _OF_THE_JUDGE = ("--against", "--darknet-lib")
@@ -146,7 +145,9 @@ def change(job: Job) -> int:
         _write(job, out, outcome, progress)
         if not options.no_verify:
             written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
-            outcome.verdict = _prove(job, outcome, conversion, written, blob_map, progress)
+            from nnie_prep.cli.job_proof import prove
+
+            outcome.verdict = prove(job, outcome, conversion, written, blob_map, progress)
         passed = outcome.verdict is None or outcome.verdict.passed
         if passed and job.with_report:
             _write_report(job, out, outcome)
@@ -226,98 +227,6 @@ def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool
     outcome.notes["fold_input"], outcome.folded = notes, asked_for
     names = {layer.name for layer in spoiled}
     outcome.inexact += [f"{note.layer}: {note.text}" for note in notes if note.layer in names]
-
-
-def _prove(
-    job: Job,
-    outcome: Outcome,
-    conversion: Conversion | None,
-    written: Net,
-    blob_map: BlobMap,
-    progress: Callable[[str], None],
-) -> Verdict:
-    """Compares what was written with the source, as it is on the disk."""
-    if conversion is None:
-        return _prove_surgery(job, outcome, written, blob_map, progress)
-    if not own_names(outcome.before, job.options):
-        return _prove_conversion(job, outcome, conversion, written, blob_map, progress)
-    # Darknet's layers are larger than Caffe's: what is in one with the user's own code takes two steps.
-    kept = BlobMap(outcome.before.blob_names())
-    unfolded = replace(outcome, folded=None)
-    converted = _prove_conversion(job, unfolded, conversion, outcome.before, kept, progress)
-    if not converted.passed:
-        return converted
-    verdict = _prove_surgery(job, outcome, written, blob_map, progress, (0.0, 1.0))
-    verdict.reasons += [f"before the passes {converted.answer} to {converted.judge}", *converted.reasons]
-    verdict.answer = converted.answer if verdict.passed else verdict.answer
-    return verdict
-
-
-def _prove_surgery(
-    job: Job,
-    outcome: Outcome,
-    written: Net,
-    blob_map: BlobMap,
-    progress: Callable[[str], None],
-    fed: tuple[float, float] | None = None,
-) -> Verdict:
-    from nnie_prep.passes.replace_inputs import on_as_many_pictures
-    from nnie_prep.proof import prove_surgery
-
-    fates = {name: blob_map[name] for name in blob_map.names()}
-    ends = [*outcome.before.inputs(), *outcome.before.outputs()]
-    cut = bool(blob_map.heads) or any(fates[name].blobs not in ((), (name,)) for name in ends)
-    options, source = proof_options(job.options), _source(job, outcome)
-    written = on_as_many_pictures(written, source, fates)
-    return prove_surgery(source, written, fates, options, progress, cut=cut, folded=outcome.folded, fed=fed)
-
-
-def _prove_conversion(
-    job: Job,
-    outcome: Outcome,
-    conversion: Conversion,
-    written: Net,
-    blob_map: BlobMap,
-    progress: Callable[[str], None],
-) -> Verdict:
-    import tempfile
-
-    from nnie_prep.darknet.approximation import approximated_cfg
-    from nnie_prep.proof import prove_conversion
-
-    options = proof_options(job.options)
-    original = _judge(job, conversion, job.inputs[0])
-    if not conversion.approximated:
-        return prove_conversion(
-            conversion.layers, original, written, blob_map, options, progress, folded=outcome.folded
-        )
-    with tempfile.TemporaryDirectory(prefix="nnie_prep-") as folder:
-        cfg = Path(folder, job.inputs[0].name)
-        cfg.write_text(approximated_cfg(conversion.sections, conversion.approximated), encoding="utf-8")
-        judge = _judge(job, conversion, cfg)
-        return prove_conversion(
-            conversion.layers, judge, written, blob_map, options, progress, original, outcome.folded
-        )
-
-
-def _source(job: Job, outcome: Outcome) -> Net:
-    """The source as it is run: on one picture if the result is and the source can be, without the user's own
-    layers where nobody else knows them, and whole where the result is."""
-    from nnie_prep.engines.numpy.layers import LAYERS
-    from nnie_prep.passes.replace_inputs import replace_inputs
-
-    source = outcome.before.copy()
-    own_layers(source, job.options, lambda type_: type_ not in LAYERS)
-    if "drop_unreachable" in job.options.skip:
-        source.wanted = ()  # what these do not need is in the result too
-    if any(note.changed for note in outcome.notes.get("replace_inputs", [])):
-        replace_inputs(source)
-    return source
-
-
-def _judge(job: Job, conversion: Conversion, cfg: Path) -> Judge:
-    """Who says what Darknet computes for this cfg."""
-    return judge_of(job.options, cfg, job.inputs[1], job.inputs[0], conversion.approximated)
 
 
 def _read(job: Job, out: Outputs) -> tuple[Outcome, Conversion | None]:
