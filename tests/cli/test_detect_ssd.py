@@ -70,6 +70,14 @@ def ours(*options: object, pair: Sequence[str] = DETECT[1:3]) -> NDArray[np.floa
     return np.array(found, np.float64).reshape(-1, 6)
 
 
+def assert_equal(found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
+    """The same from another engine or other weights: float32 rounds otherwise, and exp carries it on. Seen
+    were 8e-6 of a confidence and 2e-4 of a pixel."""
+    assert found.shape == expected.shape
+    difference = np.abs(found - expected).max(axis=0)
+    assert (difference < (0.5, 2e-5, *4 * (1e-3,))).all(), difference
+
+
 def assert_same(found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
     """Resizing differs by a level in a few pixels, which a random net carries to 1e-3 of a confidence."""
     assert len(expected) > 5 and len(set(expected[:, 0])) > 2
@@ -155,7 +163,7 @@ def test_names(ssd: Path, background: bool) -> None:
 @pytest.mark.caffe
 def test_in_caffe(ssd: Path) -> None:
     options = HOW["mean and scale"][0]
-    np.testing.assert_allclose(ours(*options, "--engine", "caffe"), ours(*options), atol=1e-2, rtol=1e-4)
+    assert_equal(ours(*options, "--engine", "caffe"), ours(*options))
 
 
 @pytest.mark.parametrize(
@@ -201,14 +209,14 @@ def test_a_head_that_was_cut_off_is_done_by_its_description(cut: tuple[str, str]
     options, same = HOW[how]
     expected = ours(*options, "-o", "uncut.png")
     assert_same(ours(*options, pair=cut), opencvs(**same))
-    np.testing.assert_allclose(ours(*options, pair=cut), expected, atol=1e-2, rtol=1e-4)
+    assert_equal(ours(*options, pair=cut), expected)
 
 
 @pytest.mark.caffe
 def test_a_head_that_was_cut_off_in_caffe(cut: tuple[str, str]) -> None:
     options = HOW["mean and scale"][0]
     found = ours(*options, "--engine", "caffe", pair=cut)
-    np.testing.assert_allclose(found, ours(*options, "-o", "uncut.png"), atol=1e-2, rtol=1e-4)
+    assert_equal(found, ours(*options, "-o", "uncut.png"))
 
 
 @pytest.mark.parametrize(
@@ -264,4 +272,4 @@ def test_priors_do_not_hinder_the_fold_of_the_input(ssd: Path) -> None:
     assert (done.code, done.err) == (0, "") and "EQUAL: " in done.out
     expected = ours(*scale)
     raw = ours("--force", pair=("raw.prototxt", "raw.caffemodel"))
-    np.testing.assert_allclose(raw, expected, atol=1e-2, rtol=1e-4)
+    assert_equal(raw, expected)
