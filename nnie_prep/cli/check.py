@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
-from nnie_prep.cli.findings import findings_json, findings_text
+from nnie_prep.cli.findings import tell
 from nnie_prep.cli.report import table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.description import description_of
@@ -45,14 +44,8 @@ def check(options: Namespace) -> int:
             with out.open(options.sarif) as file:
                 file.write(json.dumps(sarif(findings, RULES, options.prototxt), indent=2).encode() + b"\n")
             out.commit()
-    counts = Counter(finding.severity for finding in findings)
-    passed = not counts["error"] and not (options.strict and counts["warning"])
-    if options.json:
-        head = {"prototxt": str(options.prototxt), "chip": options.chip}
-        print(json.dumps(findings_json(head, findings, passed), indent=2))
-    elif not options.quiet:
-        print("\n".join(findings_text(options, RULES, findings, passed)))
-    return 0 if passed else 1
+    head = {"prototxt": str(options.prototxt), "chip": options.chip}
+    return tell(options, head, RULES, findings, options.strict)
 
 
 def _findings(options: Namespace, limits: Limits) -> list[Finding]:

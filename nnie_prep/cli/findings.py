@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,25 @@ from nnie_prep.cli.report import count_text, few
 from nnie_prep.nnie import SEVERITIES, Finding, Rule
 
 
-def findings_text(
+def tell(
+    options: Namespace,
+    head: Mapping[str, Any],
+    rules: Sequence[Rule],
+    findings: Sequence[Finding],
+    strict: bool = False,
+) -> int:
+    """Prints the findings and returns the exit code: 1 for an error, or for a warning too. `head`, for
+    machines, says what was checked."""
+    kinds = {finding.severity for finding in findings}
+    passed = "error" not in kinds and not (strict and "warning" in kinds)
+    if options.json:
+        print(json.dumps(_findings_json(head, findings, passed), indent=2))
+    elif not options.quiet:
+        print("\n".join(_findings_text(options, rules, findings, passed)))
+    return 0 if passed else 1
+
+
+def _findings_text(
     options: Namespace, rules: Sequence[Rule], findings: Sequence[Finding], passed: bool
 ) -> list[str]:
     """A line for each error and warning, and its repair; hints by rule, three of each without -v."""
@@ -51,8 +70,7 @@ def _lines(finding: Finding) -> list[str]:
     return [_headline(finding)] + [f"    {finding.repair}"] * bool(finding.repair)
 
 
-def findings_json(head: Mapping[str, Any], findings: Sequence[Finding], passed: bool) -> dict[str, Any]:
-    """The answer for machines; `head` says what was checked."""
+def _findings_json(head: Mapping[str, Any], findings: Sequence[Finding], passed: bool) -> dict[str, Any]:
     counts = Counter(finding.severity for finding in findings)
     return {
         **head,

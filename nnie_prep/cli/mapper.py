@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 from nnie_prep import nnie
 from nnie_prep.caffe_io import read_net, read_prototxt, read_text
 from nnie_prep.cli.check import list_rules
-from nnie_prep.cli.findings import findings_json, findings_text
+from nnie_prep.cli.findings import tell
 from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration, check_names, is_asked
 from nnie_prep.cli.placing import beside
 from nnie_prep.cli.report import few, size_text
@@ -321,16 +320,8 @@ def _refuse_writing(options: Namespace) -> None:
 
 
 def _check(options: Namespace, limits: Limits) -> int:
-    subject = _subject(options, limits)
-    findings = check_cfg(subject)
-    counts = Counter(finding.severity for finding in findings)
-    passed = not counts["error"]
-    if options.json:
-        head = {"cfg": str(options.check), "chip": options.chip}
-        print(json.dumps(findings_json(head, findings, passed), indent=2))
-    elif not options.quiet:
-        print("\n".join(findings_text(options, CFG_RULES, findings, passed)))
-    return 0 if passed else 1
+    head = {"cfg": str(options.check), "chip": options.chip}
+    return tell(options, head, CFG_RULES, check_cfg(_subject(options, limits)))
 
 
 def _subject(options: Namespace, limits: Limits) -> CfgSubject:
