@@ -18,8 +18,25 @@ import numpy as np
 from nnie_prep.cli import main
 from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter, NetParameter
 
+# A detection head with three anchors and two classes, as a cfg ends.
+HEAD = """\
+[convolutional]
+size=1
+stride=1
+pad=1
+filters=21
+activation=linear
+
+[yolo]
+mask=0,1,2
+anchors=10,14, 23,27, 37,58
+classes=2
+num=3
+"""
+
 # Every section that a tiny YOLO has, with groups, and the pooling that keeps its size.
-CFG = """\
+CFG = (
+    """\
 [net]
 width=24
 height=16
@@ -76,19 +93,9 @@ stride=2
 [route]
 layers=-1,5
 
-[convolutional]
-size=1
-stride=1
-pad=1
-filters=21
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=10,14, 23,27, 37,58
-classes=2
-num=3
 """
+    + HEAD
+)
 CONVOLUTIONS = (((6, 3, 3, 3), True), ((8, 3, 3, 3), True), ((8, 8, 1, 1), True), ((10, 8, 3, 3), True)) + (
     ((21, 18, 1, 1), False),
 )

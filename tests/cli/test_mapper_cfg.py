@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from cli_cases import listing, refuses, run
+from cli_cases import HEAD, listing, refuses, run
 
 from nnie_prep.caffe_io import read_net
 from nnie_prep.nnie.calibration import cfg_feeds
@@ -24,7 +24,8 @@ PAIR = ("mapper-cfg", "net.prototxt", "net.caffemodel")
 
 
 # A convolution and a detection head, without what `check` has to say something of.
-CFG = """\
+CFG = (
+    """\
 [net]
 width=24
 height=16
@@ -37,19 +38,9 @@ stride=1
 pad=1
 activation=leaky
 
-[convolutional]
-size=1
-stride=1
-pad=1
-filters=21
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=10,14, 23,27, 37,58
-classes=2
-num=3
 """
+    + HEAD
+)
 
 
 @pytest.fixture
