@@ -6,13 +6,15 @@ All arithmetic is float64; weights are rounded once, to float32.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-Weights = NDArray[np.float32]
-Vector = NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Weights: TypeAlias = "NDArray[np.float32]"
+Vector: TypeAlias = "NDArray[np.float64]"
 
 # Where the output channels of weights are:
 #   "out, in"  (out, in/group, ...) Convolution of any kind; (out, in) InnerProduct

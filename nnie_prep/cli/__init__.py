@@ -5,7 +5,8 @@ parser_batch.py   those for many models, and for the shell
 parser_nnie.py    those about NNIE's compiler
 arguments.py      what several commands have in common
 change.py         darknet2caffe, merge-bn, add-bias, strip, prepare: what each is to do
-job.py            how such a command does it: read, change, prove, write
+job.py            how such a command is begun and ended: its files
+job_work.py       what it does between: read, change, write, prove
 job_inputs.py     what it writes down of the inputs
 job_proof.py      how it is proven
 job_report.py     what it tells

@@ -23,7 +23,8 @@ from nnie_prep.passes.pipelines import ALL_PASSES
 from nnie_prep.shapes import known_shapes, net_input_shapes
 
 if TYPE_CHECKING:
-    from nnie_prep.cli.job import Job, Outcome
+    from nnie_prep.cli.job import Job
+    from nnie_prep.cli.job_work import Outcome
 
 
 def hand_over(job: Job, outcome: Outcome, sizes: Sequence[tuple[str, int]]) -> list[str]:

@@ -20,7 +20,8 @@ from nnie_prep.proof import Judge, prove_conversion, prove_surgery
 from nnie_prep.verify import Verdict
 
 if TYPE_CHECKING:
-    from nnie_prep.cli.job import Job, Outcome
+    from nnie_prep.cli.job import Job
+    from nnie_prep.cli.job_work import Outcome
 
 
 def prove(

@@ -10,14 +10,15 @@ from nnie_prep.blob_map import Note
 from nnie_prep.cli.report import count_text, few, size_text, table, verdict_json, verdict_text
 
 if TYPE_CHECKING:
-    from nnie_prep.cli.job import Job, Outcome
+    from nnie_prep.cli.job import Job
+    from nnie_prep.cli.job_work import Outcome
 
 
-def report(job: Job, outcome: Outcome, passed: bool) -> None:
+def report(job: Job, outcome: Outcome) -> None:
     """Prints it: as text, or as one JSON document."""
     options = job.options
     if options.json:
-        print(json.dumps(_report_json(job, outcome, passed), indent=2))
+        print(json.dumps(_report_json(job, outcome), indent=2))
         return
     if options.quiet:
         return
@@ -38,7 +39,7 @@ def report(job: Job, outcome: Outcome, passed: bool) -> None:
     else:
         lines.append(verdict_text(outcome.verdict, options.verbose))
     lines.append("")
-    if passed:
+    if outcome.passed:
         written = job.written()
         lines += [f"wrote {path} ({size_text(path.stat().st_size)})" for path in written]
     else:
@@ -65,8 +66,8 @@ def figures_text(outcome: Outcome) -> str:
     return table(("", "before", "after"), rows)
 
 
-def _report_json(job: Job, outcome: Outcome, passed: bool) -> dict[str, Any]:
-    written, warnings = job.written() if passed else [], outcome.warnings
+def _report_json(job: Job, outcome: Outcome) -> dict[str, Any]:
+    written, warnings = job.written() if outcome.passed else [], outcome.warnings
     if outcome.configured:
         written, warnings = written + outcome.configured.files, warnings + outcome.configured.warnings
     return {

@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from nnie_prep.caffe_io import WeightsReader
-from nnie_prep.net import Net
+if TYPE_CHECKING:
+    from nnie_prep.caffe_io import WeightsReader
+    from nnie_prep.net import Net
 
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 

@@ -15,7 +15,7 @@ from cli_cases import CFG, listing, refuses, run, write_caffe
 
 from nnie_prep import darknet
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli import job
+from nnie_prep.cli import job_work
 from nnie_prep.darknet import reference
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Net
@@ -210,13 +210,13 @@ def test_a_fault_is_seen(
     pair: Path, command: str, fault: Callable[[Net], None], first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In exact layers, and in what stands for the inexact ones."""
-    write = job.write_caffemodel
+    write = job_work.write_caffemodel
 
     def spoiled(net: Net, *others: Any) -> None:
         fault(net)
         write(net, *others)
 
-    monkeypatch.setattr(job, "write_caffemodel", spoiled)
+    monkeypatch.setattr(job_work, "write_caffemodel", spoiled)
     before = listing(pair)
     verdict = verified(command, "net.cfg", "net.weights", "-o", "x", *BOTH, code=1)
     assert verdict["answer"] == "differs" and verdict["first_divergence"] == first

@@ -13,7 +13,7 @@ import pytest
 from cli_cases import listing, run
 
 from nnie_prep.caffe_io import read_net, write_caffemodel
-from nnie_prep.cli import job
+from nnie_prep.cli import job_work
 from nnie_prep.engines.numpy import forward
 from nnie_prep.net import Net
 
@@ -162,7 +162,7 @@ def test_what_the_users_own_code_computes_is_not_counted_as_compared(folder: Pat
 def test_what_is_wrong_behind_or_before_the_users_own_layer_is_seen(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = job.write_caffemodel
+    write = job_work.write_caffemodel
     for name in ("conv1", "conv2", "conv3"):
 
         def spoiled(net: Net, file: object, progress: object, name: str = name) -> None:
@@ -173,7 +173,7 @@ def test_what_is_wrong_behind_or_before_the_users_own_layer_is_seen(
             write(net, file, progress)  # type: ignore[arg-type]
             layer.blobs = right
 
-        monkeypatch.setattr(job, "write_caffemodel", spoiled)
+        monkeypatch.setattr(job_work, "write_caffemodel", spoiled)
         done = run(*PREPARE, *OWN)
         assert done.code == 1 and "DIFFERS" in done.out, name
         assert not Path("x.prototxt").exists()

@@ -29,9 +29,9 @@ sys.exit(main(sys.argv[2:]))
 """
 
 PLACES = [
-    "nnie_prep.cli.job.read_net",  # the read-back of what was written
-    "nnie_prep.cli.job.write_caffemodel",
-    "nnie_prep.cli.job.format_prototxt",
+    "nnie_prep.cli.job_work.read_net",  # the read-back of what was written
+    "nnie_prep.cli.job_work.write_caffemodel",
+    "nnie_prep.cli.job_work.format_prototxt",
     "nnie_prep.proof.darknet.compare",
     "nnie_prep.outputs.make_durable",
     "nnie_prep.outputs.rename_all",

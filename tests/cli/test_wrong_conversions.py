@@ -15,7 +15,7 @@ from cli_cases import listing, run
 from nnie_prep import darknet, passes, weights
 from nnie_prep.blob_map import Fate, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
-from nnie_prep.cli import job
+from nnie_prep.cli import job_work
 from nnie_prep.darknet import Conversion, convert
 from nnie_prep.net import Layer, Net
 from nnie_prep.weights import Factors
@@ -280,7 +280,7 @@ def test_the_files_are_what_is_proven(folder: Path, monkeypatch: pytest.MonkeyPa
         layer.blobs[0].flat[7] += 0.1
         write_caffemodel(other, file)
 
-    monkeypatch.setattr(job, "write_caffemodel", wrong_weights)
+    monkeypatch.setattr(job_work, "write_caffemodel", wrong_weights)
     differs(folder, *PREPARE)
     differs(folder, *MERGE)
 
@@ -291,7 +291,7 @@ def test_the_prototxt_is_what_is_proven(folder: Path, monkeypatch: pytest.Monkey
         assert "negative_slope: 0.1\n" in text
         return text.replace("negative_slope: 0.1\n", "negative_slope: 0.11\n")
 
-    monkeypatch.setattr(job, "format_prototxt", wrong_text)
+    monkeypatch.setattr(job_work, "format_prototxt", wrong_text)
     assert differs(folder, *PREPARE)["first_divergence"] == "0 convolutional"
 
 
