@@ -7,12 +7,10 @@ passes into one `BlobMap`, and verification, the heads file and STEM.json all re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Fate:
+class Fate(NamedTuple):
     """Where a blob's value is now.
 
     `blobs` hold the value, concatenated along the channels in this order: one name where the blob
@@ -24,8 +22,7 @@ class Fate:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """What a pass did at a layer, or declined to do and why (`changed=False`).
 
     `fates` names the blobs whose name or existence the change affected; all others are kept. `heads` say,
@@ -36,7 +33,7 @@ class Note:
     layer: str
     text: str
     changed: bool = True
-    fates: Mapping[str, Fate] = field(default_factory=dict)
+    fates: Mapping[str, Fate] = {}
     heads: Sequence[Mapping[str, Any]] = ()
 
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ KEYS = ("scale", "mean", "order", "feed", "input", "border")
 _MARK = re.compile(INPUT_FOLDED + r"(\S+) (.+)")
 
 
-@dataclass(frozen=True)
-class Normalization:
+class Normalization(NamedTuple):
     """`scale` and `mean` have one value, or one for each channel in the net's own order.
 
     `order` is that of the net's channels and `feed` that of the pictures, "" where nobody said; where they
@@ -135,11 +133,11 @@ def asked(text: str, net: Net) -> Normalization:
     found = _with(start, options, where)
     if found.feed and not found.order:
         raise UserError("says what is fed, and not what the net takes", where, "add order=rgb or order=bgr")
-    return found if found.blob else replace(found, blob=_only_input(net, where))
+    return found if found.blob else found._replace(blob=_only_input(net, where))
 
 
 def _with(start: Normalization, options: Mapping[str, str], where: str) -> Normalization:
-    known = {one.name for one in fields(Normalization)}
+    known = set(Normalization._fields)
     changes: dict[str, Any] = {key: value for key, value in options.items() if key in known}
     for key in ("scale", "mean"):
         if key in options:
@@ -153,7 +151,7 @@ def _with(start: Normalization, options: Mapping[str, str], where: str) -> Norma
         raise UserError(f"border={options['border']} is not known", where, "write border=inexact, or nothing")
     if "input" in options:
         changes["blob"] = options["input"]
-    found = replace(start, **changes)
+    found = start._replace(**changes)
     if len({len(found.scale), len(found.mean), 1}) > 2:
         counts = f"{len(found.scale)} scales and {len(found.mean)} means"
         raise UserError(counts, where, "give as many of both, or one")

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nnie_prep.cli.judges import check_judge
 from nnie_prep.cli.placing import folder_of
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from nnie_prep.passes import Pass
 
 
-@dataclass(frozen=True)
-class Configured:
+class Configured(NamedTuple):
     """What --images had written for the compiler; `report` prints it."""
 
     files: list[Path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,7 @@ def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool
     if is_darknet and (asked_for.scale, any(asked_for.mean)) != ((1 / 255,), False):
         raise UserError("Darknet takes x / 255 and nothing else", where, "write darknet, or darknet,feed=bgr")
     place = blob_map[asked_for.blob].blobs if asked_for.blob in blob_map.names() else ()
-    asked_for = replace(asked_for, blob=place[0] if place else asked_for.blob)
+    asked_for = asked_for._replace(blob=place[0] if place else asked_for.blob)
     spoiled = spoiled_by(input_readers(outcome.after, asked_for.blob), asked_for)
     notes = fold_input(outcome.after, asked_for)
     if declined := [note.text for note in notes if not note.changed]:

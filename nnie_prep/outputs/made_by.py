@@ -26,9 +26,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import xxhash
 
@@ -48,8 +47,7 @@ _BODY_HASH = re.compile(r"# text below: xxh128:([0-9a-f]{32})")
 _ABOVE_HASH = re.compile(r"# all above: xxh128:([0-9a-f]{32})")
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """How a set of files was made. Hashes are XXH128 in hexadecimal, as `xxhsum -H2` prints them; names
     have no folder.
 
