@@ -121,9 +121,19 @@ def scale_of(values: Array) -> float:
     return max(deviation, 1e-3 * largest, 1e-12) if deviation else 0.0
 
 
+def rounding_noise(single: Array, double: Array) -> float:
+    """How far a blob in float32 is from itself in float64, in units of its scale.
+
+    Infinite where one of both is not finite, or they have not as many values.
+    """
+    if single.size != double.size or not np.isfinite(single).all():
+        return math.inf
+    return _error(single, double.reshape(single.shape))[0]
+
+
 def compare(
     reference: Mapping[str, Array],
-    precise: Mapping[str, Array],
+    noise: Mapping[str, float],
     fates: Mapping[str, Fate],
     forward: Forward,
     *,
@@ -138,7 +148,7 @@ def compare(
 
     Args:
         reference: A's value of each of its blobs that could be computed, in execution order.
-        precise: the same in float64, as far as it is known: A's noise is the difference.
+        noise: the `rounding_noise` of each, as far as it is known.
         fates: for each blob of A where its value is in B, or why it is nowhere.
         forward: runs B; takes values that replace B's own as soon as they are computed (for the
             layers that read them), returns B's own values of all its blobs.
@@ -168,9 +178,10 @@ def compare(
             result.shape, result.is_choice = reference[name].shape, True
         else:
             least = math.inf if inexact else tolerance
-            _measure(result, reference[name], precise.get(name), ours, least, same_shapes)
+            _measure(result, reference[name], noise.get(name, 0.0), ours, least, same_shapes)
             if not result.problem or result.problem == CONSTANT:
                 forced.update(_parts(reference[name], [ours[blob] for blob in fate.blobs], fate.blobs))
+    del ours  # half of what a proof needs of memory
     by_segment = forward(forced)
     for result in verdict.compared():
         expected = reference[result.name]
@@ -193,7 +204,7 @@ def _account(verdict: Verdict, name: str, reason: str) -> None:
 def _measure(
     result: BlobResult,
     expected: Array,
-    precise: Array | None,
+    noise: float,
     ours: Mapping[str, Array],
     least: float,
     same_shapes: bool,
@@ -210,9 +221,8 @@ def _measure(
     if not np.isfinite(expected).all():
         result.problem = "is not finite, which proves nothing"
         return
-    if precise is not None:
-        result.noise, _ = _error(expected, precise.reshape(expected.shape))
-    if not np.isfinite(result.noise):
+    result.noise = noise
+    if not np.isfinite(noise):
         result.problem = "is not finite in float64, which proves nothing"
         return
     result.limit = max(least, NOISE_FACTOR * result.noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -396,3 +397,29 @@ def test_other_detections_differ(tmp_path: Path, engine: str, field: str, value:
     verdict = prove_surgery(net, other, kept(net), Options(Engine(engine)))
     first = verdict.first_divergence()
     assert verdict.answer == "differs" and first is not None and first.name == "found"
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["caffe", "darknet"])
+def test_a_proof_keeps_all_blobs_of_two_runs_at_most(tmp_path: Path, source: str) -> None:
+    """There are four: A in float32 and in float64, B by itself and on A's values."""
+    cfg, weights = tmp_path / "net.cfg", tmp_path / "net.weights"
+    layer = "[convolutional]\nfilters=16\nsize=1\nactivation=linear\n"
+    cfg.write_text("[net]\nheight=99\nwidth=101\nchannels=16\n" + 24 * layer)
+    numbers = np.random.default_rng(0).normal(0, 0.25, 24 * (16 + 16 * 16)).astype("<f4")
+    weights.write_bytes(struct.pack("<3iQ", 0, 2, 5, 0) + numbers.tobytes())
+    conversion = convert(cfg, weights)
+    whole = 24 * 16 * 99 * 101 * 4
+    tracemalloc.start()
+    if source == "caffe":
+        verdict = prove_surgery(conversion.net, conversion.net.copy(), kept(conversion.net), Options())
+    else:
+        judge = reference.load(cfg, weights)
+        blob_map = BlobMap(conversion.net.blob_names())
+        verdict = prove_conversion(conversion.layers, judge, conversion.net, blob_map, Options())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert verdict.passed and len(verdict.compared()) >= 24
+    assert 2 * whole < peak < 2.7 * whole

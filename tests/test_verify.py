@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nnie_prep.blob_map import Fate
-from nnie_prep.verify import NOISE_FACTOR, TOLERANCE, Forward, Verdict, compare, scale_of
+from nnie_prep.verify import NOISE_FACTOR, TOLERANCE, Forward, Verdict, compare, rounding_noise, scale_of
 
 Array = NDArray[Any]
 Step = tuple[str, Sequence[str], Callable[..., Array]]
@@ -50,6 +50,10 @@ NET: list[Step] = [("a", ["x"], double), ("b", ["a"], shift), ("c", ["b"], negat
 KEPT = {name: Fate((name,)) for name in "xabc"}
 
 
+def noise(single: Mapping[str, Array], double: Mapping[str, Array]) -> dict[str, float]:
+    return {name: rounding_noise(single[name], value) for name, value in double.items()}
+
+
 def judged(
     other: Sequence[Step] = NET,
     fates: Mapping[str, Fate] = KEPT,
@@ -62,7 +66,7 @@ def judged(
     values = chain(NET)({}) if reference is None else reference
     return compare(
         values,
-        values if precise is None else precise,
+        {} if precise is None else noise(values, precise),
         fates,
         chain(other),
         outputs=outputs,
@@ -381,7 +385,7 @@ def test_one_of_several_is_off(place: int, channel: int) -> None:
 def test_several_pictures_in_several_blobs() -> None:
     x = np.random.default_rng(1).normal(0, 1, (3, 6, 2, 4)).astype(np.float32)
     values = chain(NET, x)({})
-    verdict = compare(values, values, PARTS, chain(SPLIT, x), outputs=["c"])
+    verdict = compare(values, {}, PARTS, chain(SPLIT, x), outputs=["c"])
     assert verdict.passed and all(result.segment == 0 for result in verdict.results)
 
 
@@ -393,7 +397,7 @@ def test_each_part_is_read_in_its_own_shape() -> None:
         forced_shapes.update({name: value.shape for name, value in forced.items()})
         return chain(SPLIT, x)(forced)
 
-    assert compare(values, values, PARTS, recorded, outputs=["c"]).passed
+    assert compare(values, {}, PARTS, recorded, outputs=["c"]).passed
     assert {"a1", "a2", "a3"} <= forced_shapes.keys()
     assert forced_shapes == {name: own[name].shape for name in forced_shapes}
 
@@ -471,7 +475,7 @@ def test_choices_are_judged_by_segment(function: Callable[..., Array], answer: s
     other: list[Step] = [*NET[:2], ("c", ["b"], lambda x: -x + 1e-5), ("best", ["c"], function)]
     verdict = compare(
         values,
-        precise,
+        noise(values, precise),
         {name: Fate((name,)) for name in values},
         chain(other),
         outputs=["best"],

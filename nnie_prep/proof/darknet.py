@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from nnie_prep.net import Net
 from nnie_prep.normalization import Normalization
 from nnie_prep.proof.feeds import draw_feeds, drawn
 from nnie_prep.proof.running import Options, Progress, worst_errors
-from nnie_prep.verify import Verdict, compare
+from nnie_prep.verify import Verdict, compare, rounding_noise
 
 if TYPE_CHECKING:
     from nnie_prep.darknet import DarknetLayer
@@ -106,20 +106,21 @@ def _compare_layers(
     """As prove_conversion; `picture` is what Darknet takes, `forms` says which blobs are inexact, and how."""
     names = [f"{layer.index} {layer.section}" for layer in layers]
 
-    def outputs(dtype: type) -> dict[str, Array]:
-        values = (value for _, value in judge.iterate(picture, dtype))
-        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    def outputs(dtype: type) -> Iterator[tuple[str, Array]]:
+        for name, (_, value) in zip(names, judge.iterate(picture, dtype), strict=True):
+            if value is not None:
+                yield name, value
 
     progress(f"running {judge.name}")
-    expected = outputs(np.float32)
+    expected = dict(outputs(np.float32))
     progress("measuring the rounding noise")
-    precise = {} if forms else outputs(np.float64)
+    noise = {} if forms else _noise(expected, outputs(np.float64))
     progress("running the result")
     fate_of = dict(zip(names, fates, strict=True))
     unread = set(b.outputs())
     verdict = compare(
         expected,
-        precise,
+        noise,
         fate_of,
         lambda forced: options.engine.run(b, feeds, forced),
         outputs=[name for name, fate in fate_of.items() if unread.intersection(fate.blobs)],
@@ -131,6 +132,11 @@ def _compare_layers(
     verdict.reasons += options.engine.told
     _add_doubts(verdict, names, judge)
     return verdict
+
+
+def _noise(single: Mapping[str, Array], double: Iterable[tuple[str, Array]]) -> dict[str, float]:
+    """The rounding noise of each blob; those in float64 are asked for one by one, and not kept."""
+    return {name: rounding_noise(single[name], value) for name, value in double if name in single}
 
 
 def _add_doubts(verdict: Verdict, names: Sequence[str], judge: Judge) -> None:
@@ -158,25 +164,27 @@ def prove_darknet(
     picture = _one_picture(feeds, options)[0]
     names = [f"{section.index} {section.type}" for section in a.sections]
 
-    def outputs(darknet: Reference, dtype: type, forced: Mapping[str, Array]) -> dict[str, Array]:
+    def outputs(darknet: Reference, dtype: type, forced: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         values = darknet.iterate(
             picture,
             dtype,
             {index: forced[name] for index, name in enumerate(names) if name in forced},
         )
-        return {name: value for name, (_, value) in zip(names, values, strict=True) if value is not None}
+        for name, (_, value) in zip(names, values, strict=True):
+            if value is not None:
+                yield name, value
 
     progress("running the source")
-    expected = outputs(a, np.float32, {})
+    expected = dict(outputs(a, np.float32, {}))
     progress("measuring its rounding noise")
-    precise = outputs(a, np.float64, {})
+    noise = _noise(expected, outputs(a, np.float64, {}))
     progress("running the result")
     gone = Fate((), "has no output in Darknet")
     return compare(
         expected,
-        precise,
+        noise,
         {name: Fate((name,)) if name in expected else gone for name in names},
-        lambda forced: outputs(b, np.float32, forced),
+        lambda forced: dict(outputs(b, np.float32, forced)),
         outputs=[names[index] for index in a.unread],
         tolerance=options.tolerance,
         engine="NumPy Darknet",

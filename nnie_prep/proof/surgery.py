@@ -18,7 +18,7 @@ from nnie_prep.proof.feeds import all_shapes, draw_feeds, input_range
 from nnie_prep.proof.folded_input import account_for_input, pad_with_mean, spoiled
 from nnie_prep.proof.running import Options, Progress, without_training, worst_errors
 from nnie_prep.shapes import data_dependent_blobs
-from nnie_prep.verify import Verdict, compare
+from nnie_prep.verify import Verdict, compare, rounding_noise
 
 
 def prove_surgery(
@@ -83,7 +83,13 @@ def _compare(
     progress("running the source")
     reference = options.engine.run(first_run, first_feeds)
     progress("measuring its rounding noise")
-    precise = numpy_engine.forward(first_run, first_feeds, dtype=np.float64)
+    noise: dict[str, float] = {}
+
+    def measure(name: str, value: Array) -> None:
+        if name in reference:
+            noise[name] = rounding_noise(reference[name], value)
+
+    numpy_engine.forward(first_run, first_feeds, (), dtype=np.float64, seen=measure)
     progress("running the result")
     values = {**reference, **feeds}
     inputs = [name for name in second.inputs() if name not in raw]
@@ -96,7 +102,7 @@ def _compare(
     for_training = Fate((), "only training needs it, and it was not run")
     verdict = compare(
         {name: reference[name] for name in first.blob_names() if name in reference},
-        precise,
+        noise,
         {name: fate if name in run or not fate.blobs else for_training for name, fate in fates.items()},
         lambda forced: options.engine.run(second_run, theirs | own, forced),
         outputs=[name for name in fates if ends & set(fates[name].blobs)] if cut else first.outputs(),

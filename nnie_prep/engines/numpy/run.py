@@ -22,6 +22,7 @@ def forward(
     dtype: DTypeLike = np.float32,
     progress: Callable[[int, int], None] | None = None,
     compute: Callable[[Layer, list[Array]], list[Array]] = forward_layer,
+    seen: Callable[[str, Array], None] = lambda name, value: None,
 ) -> dict[str, Array]:
     """The value of each wanted blob as its last writer leaves it.
 
@@ -38,6 +39,7 @@ def forward(
         dtype: float32 or float64, of the whole computation.
         progress: called with the layers done and the number of layers.
         compute: what makes a layer's tops of its bottoms, in place of `forward_layer`.
+        seen: called with each blob as its last writer leaves it, wanted or not.
     """
     forced = forced or {}
     last_writers = net.last_writers()
@@ -50,8 +52,10 @@ def forward(
     result: dict[str, Array] = {}
 
     def write(name: str, value: Array | None, is_last: bool) -> None:
-        if is_last and value is not None and name in wanted:
-            result[name] = value
+        if is_last and value is not None:
+            seen(name, value)
+            if name in wanted:
+                result[name] = value
         if is_last and name in forced:
             value = np.asarray(forced[name], dtype=dtype)
         if value is None:
