@@ -85,7 +85,7 @@ def _filters(layer: Layer) -> Array | None:
     """The weights, a row for each output (out, weights of one); None where the type has none."""
     if not layer.blobs or layer.name.endswith(HIGH_PRECISION):
         return None
-    weights = np.asarray(layer.blobs[0], dtype=np.float64)
+    weights = np.asarray(layer.blobs[0])
     if layer.type in ("Convolution", *params.DEPTHWISE_TYPES):
         return weights.reshape(len(weights), -1)
     if layer.type == "InnerProduct" and weights.ndim == 2:
@@ -94,9 +94,10 @@ def _filters(layer: Layer) -> Array | None:
 
 
 def _lost(filters: Array) -> Array:
-    """Which rows have values, and none that the layer's code keeps."""
-    kept = round_to_code(filters, float(np.max(np.abs(filters), initial=0.0)))
-    return np.logical_and(filters.any(axis=1), ~kept.any(axis=1))
+    """Which rows have values, and none that the layer's code keeps: neither the largest nor the smallest."""
+    ends = np.stack([filters.max(axis=1), filters.min(axis=1)], axis=1)
+    kept = round_to_code(ends, float(np.max(np.abs(ends), initial=0.0)))
+    return np.logical_and(ends.any(axis=1), ~kept.any(axis=1))
 
 
 RULES = (

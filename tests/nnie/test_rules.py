@@ -22,9 +22,10 @@ from cli_cases import run
 from golden import filled
 
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
-from nnie_prep.nnie import CHIPS, RULES, Rule
+from nnie_prep.nnie import CHIPS, RULES, Rule, check
 from nnie_prep.passes.lowering import REPLACES
 from nnie_prep.passes.pipelines import NNIE_PASSES
+from nnie_prep.quantization.code import round_to_code
 from nnie_prep.shapes import blob_shapes, walk_shapes
 
 CASED = [rule for rule in RULES if rule.name != "nnie_version"]  # which depends on the chip alone
@@ -73,6 +74,27 @@ def test_a_batch_of_vectors(tmp_path: Path) -> None:
         assert [(one.line, one.value) for one in findings(path, "input_batch")] == [
             (line, 4) for line in lines
         ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_lost_filters_are_those_of_which_no_weight_is_left(tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    path, caffemodel = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    path.write_text(
+        """input: "data" input_shape { dim: 1 dim: 1 dim: 3 dim: 3 }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+                convolution_param { num_output: 30 kernel_size: 2 bias_term: false } }"""
+    )
+    net = read_net(path)
+    weights = random.normal(size=(30, 1, 2, 2)) * 10.0 ** random.uniform(-4, 0, (30, 1, 1, 1))
+    weights[random.random(weights.shape) < 0.5] = 0
+    net.layers[0].blobs = [weights.astype(np.float32)]
+    with caffemodel.open("wb") as file:
+        write_caffemodel(net, file)
+    kept = round_to_code(weights, np.abs(weights).max())
+    lost = [row for row in range(30) if weights[row].any() and not kept[row].any()]
+    found = [one for one in check(read_net(path, caffemodel)) if one.rule == "lost_filters"]
+    assert [one.value for one in found] == ([len(lost)] if lost else [])
 
 
 @pytest.mark.parametrize("chip", CHIPS)
