@@ -29,6 +29,8 @@ class Format(NamedTuple):
     top: int
 
 
+_PIECE = 1 << 14  # values at a time: what is computed of them stays in the processor's cache
+
 FORMATS: dict[Bits, Format] = {8: Format(16, 127), 16: Format(128, 4095)}
 
 
@@ -45,15 +47,22 @@ def round_to_code(values: Array, largest: float, bits: Bits = 8) -> Array:
     """
     if largest == 0:
         return np.zeros(values.shape, np.float32)
+    flat = np.ravel(values)
+    rounded = np.empty(flat.shape, np.float32)
+    for begin in range(0, flat.size, _PIECE):
+        rounded[begin : begin + _PIECE] = _round(flat[begin : begin + _PIECE], offset(largest, bits), bits)
+    return rounded.reshape(values.shape)
+
+
+def _round(values: Array, z: int, bits: Bits) -> Array:
+    """A few values, (n,), in float64; without a choice between values, which are hard to foresee."""
     steps, top = FORMATS[bits]
-    z = offset(largest, bits)
     magnitudes = 2.0 ** ((np.arange(top + 1) + z) / steps)
-    absolute = np.abs(values.astype(np.float64))
     is_negative = values < 0
-    is_zero = np.where(is_negative, absolute <= magnitudes[1] / 2, absolute < magnitudes[0] / 2)
-    absolute[is_zero] = 1.0  # any value that has a logarithm
-    codes = np.rint(steps * np.log2(absolute)) - z
-    rounded = magnitudes[np.clip(codes, np.where(is_negative, 1, 0), top).astype(np.intp)]
-    rounded[is_zero] = 0.0
-    signed: Array = np.where(is_negative, -rounded, rounded).astype(np.float32)
+    borders = np.array([magnitudes[0] / 2, np.nextafter(magnitudes[1] / 2, np.inf)])
+    absolute = np.abs(values.astype(np.float64))
+    is_kept = absolute >= borders[is_negative.astype(np.intp)]
+    codes = np.rint(steps * np.log2(np.maximum(absolute, np.finfo(np.float64).tiny))) - z
+    codes = np.minimum(np.maximum(codes, is_negative), top)
+    signed: Array = np.copysign(magnitudes[codes.astype(np.intp)] * is_kept, values)
     return signed
