@@ -68,8 +68,8 @@ class Convolution(NamedTuple):
 def convolution(layer: Layer, channels: int | None = None) -> Convolution:
     """The parameters of any layer that has a convolution_param (base_conv_layer.cpp, LayerSetUp).
 
-    Without the input's `channels`, the group of a depthwise layer is taken for its num_output: each
-    channel makes one output, where with them it may make several.
+    Where a depthwise layer writes no group and the input's `channels` are not given, its group is taken for
+    num_output: each channel makes one output, where it may make several.
     """
     parameter = layer.proto.convolution_param
     kernel = _convolution_pair(layer, parameter, "kernel_size", "kernel_h", "kernel_w", 0)
@@ -85,9 +85,9 @@ def convolution(layer: Layer, channels: int | None = None) -> Convolution:
                 layer, "num_output is missing or 0", "write convolution_param { num_output: .. }"
             )
         if layer.type in DEPTHWISE_TYPES:
-            if group not in (1, channels or num_output):
+            if channels and group not in (1, channels):
                 raise layer_error(layer, f"group is {group}, and its type says one for each input channel")
-            group = channels or num_output
+            group = channels or (group if group != 1 else num_output)
         if group < 1 or num_output % group:
             raise layer_error(layer, f"num_output {num_output} is not a multiple of group {group}")
     return Convolution(

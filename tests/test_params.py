@@ -87,8 +87,7 @@ def test_depthwise_group_is_the_number_of_input_channels(layer_type: str, group:
     depthwise = layer(layer_type, f"convolution_param {{ num_output: 6 kernel_size: 3 {group} }}")
     assert params.convolution(depthwise).group == params.convolution(depthwise, 6).group == 6
     depthwise.proto.convolution_param.num_output = 12
-    if not group:
-        assert params.convolution(depthwise).group == 12
+    assert params.convolution(depthwise).group == (6 if group else 12)
     assert params.convolution(depthwise, 6).group == 6
 
 
