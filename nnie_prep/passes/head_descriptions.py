@@ -40,7 +40,11 @@ from google.protobuf.json_format import MessageToDict
 
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
-from nnie_prep.nnie_caffe_pb2 import PriorBoxParameter
+from nnie_prep.nnie_caffe_pb2 import (
+    PriorBoxParameter,
+    YoloDetectionOutputParameter,
+    Yolov3DetectionOutputParameter,
+)
 from nnie_prep.params import concat_axis, permutation
 from nnie_prep.shapes import Shape
 from nnie_prep.shapes.regions import prior_box
@@ -59,8 +63,8 @@ def describe_head(net: Net, layer: Layer, shapes: dict[str, Shape]) -> tuple[dic
         "YoloDetectionOutput": _yolo,
         "Yolov3DetectionOutput": _yolov3,
     }[layer.type]
-    if len(layer.tops) != 1:
-        return {}, f"it has {len(layer.tops)} tops"
+    if not layer.bottoms or len(layer.tops) != 1:
+        return {}, f"it has {len(layer.bottoms)} bottoms and {len(layer.tops)} tops"
     if net.readers(layer):
         return {}, f"{layer.tops[0]} is read by other layers"
     try:
@@ -280,36 +284,27 @@ def _yolo(net: Net, layer: Layer, shapes: dict[str, Shape]) -> dict[str, Any]:
     if len(anchors) != param.num_box:
         raise _NotKnown(f"{len(anchors)} anchors in biases for num_box {param.num_box}")
     channels = param.num_box * (5 + param.num_classes)
-    return {
-        "classes": param.num_classes,
-        "entries": ["x", "y", "w", "h", "objectness", "classes"],
-        "class_activation": "softmax",
-        "nms_across_classes": True,
-        "confidence_threshold": _exact(param.confidence_threshold),
-        "nms_threshold": _exact(param.nms_threshold),
-        "sources": [
-            {**_source(layer, place, shapes, channels), "anchors": anchors, "anchor_unit": "cells"}
-            for place in range(len(layer.bottoms))
-        ],
-    }
+    sources = [
+        {**_source(layer, place, shapes, channels), "anchors": anchors, "anchor_unit": "cells"}
+        for place in range(len(layer.bottoms))
+    ]
+    return _yolo_head(param, "softmax", sources)
 
 
 def _yolov3(net: Net, layer: Layer, shapes: dict[str, Shape]) -> dict[str, Any]:
     """YOLOv3: anchors in pixels; x y, objectness and classes of a sigmoid, w h of exp."""
     param = layer.proto.yolov3_detection_output_param
     anchors, mask = _pairs(param.biases), list(param.mask)
-    bottoms = len(layer.bottoms)
-    each = len(mask) // bottoms
+    bottoms, each = len(layer.bottoms), param.num_box
     if (
         param.mask_group_num != bottoms
         or each * bottoms != len(mask)
-        or each != param.num_box
         or len(param.anchors_scale) != bottoms
         or any(one >= len(anchors) for one in mask)
     ):
         raise _NotKnown(
             f"{len(mask)} mask, {len(anchors)} anchors and {len(param.anchors_scale)} anchors_scale "
-            f"for {bottoms} bottoms of {param.num_box} boxes"
+            f"for {bottoms} bottoms of {each} boxes"
         )
     sources = []
     for place in range(bottoms):
@@ -318,10 +313,18 @@ def _yolov3(net: Net, layer: Layer, shapes: dict[str, Shape]) -> dict[str, Any]:
         source |= {"mask": own, "anchors": [anchors[one] for one in own]}
         source |= {"anchor_unit": "pixels", "stride": param.anchors_scale[place]}
         sources.append(source)
+    return _yolo_head(param, "logistic", sources)
+
+
+def _yolo_head(
+    param: YoloDetectionOutputParameter | Yolov3DetectionOutputParameter,
+    class_activation: str,
+    sources: list[dict[str, Any]],
+) -> dict[str, Any]:
     return {
         "classes": param.num_classes,
         "entries": ["x", "y", "w", "h", "objectness", "classes"],
-        "class_activation": "logistic",
+        "class_activation": class_activation,
         "nms_across_classes": True,
         "confidence_threshold": _exact(param.confidence_threshold),
         "nms_threshold": _exact(param.nms_threshold),

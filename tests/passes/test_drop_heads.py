@@ -102,7 +102,8 @@ def test_what_is_wanted_by_name_stays_with_all_that_it_needs(wanted: str, stays:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda layer: layer.tops.clear(), "not cut: it has 0 tops"),
+        (lambda layer: layer.tops.clear(), "not cut: it has 2 bottoms and 0 tops"),
+        (lambda layer: layer.bottoms.clear(), "not cut: it has 0 bottoms and 1 tops"),
         (
             lambda layer: layer.proto.yolov3_detection_output_param.biases.append(3),
             "not cut: 9 biases are no pairs of width and height",
