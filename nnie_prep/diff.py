@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from nnie_prep.blob import Array, Blob, pieces_of
 from nnie_prep.net import Layer, Net
+from nnie_prep.params import as_written
 from nnie_prep.shapes import Shape, blob_shapes, net_input_shapes, walk_shapes
 
 _PIECE = 1 << 18  # floats
@@ -189,7 +190,7 @@ def _plain(descriptor: Any, value: Any) -> Any:
     if descriptor.enum_type is not None:
         return descriptor.enum_type.values_by_number[value].name
     if descriptor.cpp_type == descriptor.CPPTYPE_FLOAT:
-        return float(str(np.float32(value)))  # 0.1, not 0.10000000149
+        return as_written(value)
     return value
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from nnie_prep.net import Layer, Net
-from nnie_prep.params import shares_memory
+
+
+def shares_memory(layer: Layer) -> bool:
+    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.bottoms) == len(layer.tops) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")
 
 
 def is_fed(net: Net, layer: Layer) -> bool:

@@ -39,6 +39,13 @@ def canonical_axis(layer: Layer, axis: int, shape: Sequence[int]) -> int:
     return axis % len(shape)
 
 
+def as_written(value: float) -> float:
+    """A float field's value, a float32, as the shortest decimal that means it: 0.017, not 0.0170000009."""
+    import numpy as np
+
+    return float(str(np.float32(value)))
+
+
 # ---- kernels that move over the two spatial axes -----------------------------------------------
 
 
@@ -219,13 +226,6 @@ def pyramid(layer: Layer, size: Pair) -> list[Pooling]:
         _check_pooling(layer, window)
         levels.append(window)
     return levels
-
-
-def shares_memory(layer: Layer) -> bool:
-    """Whether the layer's tops are its bottom's own memory in Caffe (`ShareData`), not a copy."""
-    if layer.type in ("Concat", "Slice"):
-        return len(layer.bottoms) == len(layer.tops) == 1
-    return layer.type in ("Flatten", "Reshape", "Split")
 
 
 # ---- channels and elements ---------------------------------------------------------------------

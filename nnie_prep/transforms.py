@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from google.protobuf import text_format
 
 from nnie_prep.caffe_io import read_prototxt, read_text
 from nnie_prep.caffe_io.upgrade import upgrade_layers
 from nnie_prep.nnie_caffe_pb2 import TEST, LayerParameter, NetParameter, TransformationParameter
+from nnie_prep.params import as_written
 
 
 class Transform(NamedTuple):
@@ -71,13 +71,8 @@ def described(found: Sequence[Transform], blob: str) -> dict[str, Any]:
     if len(chosen := of_blob(found, blob)) != 1:
         return {}
     layer, _, param, _ = chosen[0]
-    about: dict[str, Any] = {"scale": plain(param.scale)}
-    about |= {"mean": [plain(value) for value in param.mean_value]} if param.mean_value else {}
+    about: dict[str, Any] = {"scale": as_written(param.scale)}
+    about |= {"mean": list(map(as_written, param.mean_value))} if param.mean_value else {}
     about |= {"mean_file": param.mean_file} if param.mean_file else {}
     text: str = text_format.MessageToString(param, as_one_line=True, as_utf8=True)
     return about | {"order": "BGR", "trained_with": {"layer": layer, "transform_param": text.strip()}}
-
-
-def plain(value: float) -> float:
-    """A float32 as the shortest decimal that means it: 0.017, not 0.017000000923871994."""
-    return float(str(np.float32(value)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from hypothesis import given
@@ -40,6 +41,14 @@ def spellings(
     if pair == default:
         ways.append("")
     return ways
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_a_float_as_written_is_that_float_in_as_few_digits_as_can_be(value: float) -> None:
+    found = params.as_written(value)
+    assert np.float32(found) == value
+    digits = next(count for count in range(1, 10) if np.float32(f"{value:.{count}g}") == value)
+    assert found == float(f"{found:.{digits}g}")
 
 
 @given(st.data(), pairs(1), pairs(1), pairs(0), pairs(1))

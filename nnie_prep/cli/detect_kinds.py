@@ -28,6 +28,7 @@ from nnie_prep.nnie.calibration import picture_tensor, read_mean_image
 from nnie_prep.nnie.preprocessing import Preprocessing
 from nnie_prep.normalization import folded_into
 from nnie_prep.outputs.input_files import read_input
+from nnie_prep.params import as_written
 from nnie_prep.shapes import infer_shapes
 
 _NMS = 0.45
@@ -121,7 +122,6 @@ def ssd_detector(options: Namespace, net: Net, size: Size, is_cut: bool = False)
     mean = np.zeros((1, 1, 1), np.float32) if fed_as.in_net else _mean(fed_as, shape, str(options.prototxt))
     scale = 1.0 if fed_as.in_net else fed_as.scale
     fed = picture_tensor(options.picture, shape, order, mean, scale)
-    parameter = layer.proto.detection_output_param
     return Detector(
         source=source,
         fed=fed,
@@ -130,10 +130,10 @@ def ssd_detector(options: Namespace, net: Net, size: Size, is_cut: bool = False)
         names=_ssd_names(options.names, layer),
         placement=Placement(size, (width, height), (width, height)),
         letterbox=False,
-        nms=round(nms.nms_threshold, 6),
+        nms=as_written(nms.nms_threshold),
         nms_kind="DetectionOutput",
         told=_told(fed_as, order),
-        least=round(parameter.confidence_threshold, 6) if parameter.HasField("confidence_threshold") else 0.0,
+        least=as_written(layer.proto.detection_output_param.confidence_threshold),
     )
 
 

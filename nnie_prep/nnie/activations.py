@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnie_prep import params
+from nnie_prep.memory import shares_memory
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
@@ -38,7 +39,7 @@ def in_place(subject: Subject) -> Iterator[Found]:
         if layer.type not in _IN_PLACE or len(layer.bottoms) != 1 or layer.bottoms == layer.tops:
             continue
         writer = subject.net.writer(layer)
-        if writer is None or writer.type in ("Input", "Slice") or params.shares_memory(writer):
+        if writer is None or writer.type in ("Input", "Slice") or shares_memory(writer):
             continue
         if subject.net.readers(writer, writer.tops.index(layer.bottoms[0])) == [layer]:
             message = f"it writes {layer.tops[0]} where it could work in place"

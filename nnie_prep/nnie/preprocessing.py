@@ -23,7 +23,8 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.normalization import ORDERS, folded_into
 from nnie_prep.outputs.input_files import is_file
-from nnie_prep.transforms import of_blob, plain, transforms
+from nnie_prep.params import as_written
+from nnie_prep.transforms import of_blob, transforms
 
 NORMALISING = ("BatchNorm", "Bias", "MVN", "Power", "Scale")
 
@@ -154,8 +155,8 @@ def transform_of(path: Path, blob: str = "") -> Preprocessing:
         )
     param = found[0].param
     mean_file = _place_of(param.mean_file, path) if param.mean_file else None
-    mean = tuple(plain(value) for value in param.mean_value)
-    return Preprocessing(plain(param.scale), mean, mean_file, "BGR", f"the transform_param of {path.name}")
+    scale, mean = as_written(param.scale), tuple(map(as_written, param.mean_value))
+    return Preprocessing(scale, mean, mean_file, "BGR", f"the transform_param of {path.name}")
 
 
 def _place_of(name: str, prototxt: Path) -> Path:

@@ -45,7 +45,7 @@ from nnie_prep.nnie_caffe_pb2 import (
     YoloDetectionOutputParameter,
     Yolov3DetectionOutputParameter,
 )
-from nnie_prep.params import concat_axis, permutation
+from nnie_prep.params import as_written, concat_axis, permutation
 from nnie_prep.shapes import Shape
 from nnie_prep.shapes.regions import prior_box
 
@@ -270,8 +270,8 @@ def _prior(layer: Layer, shapes: dict[str, Shape]) -> dict[str, Any]:
 
 
 def _exact(value: float) -> float:
-    """A float32 as it was written: 0.1, not 0.10000000149; a size that was reckoned here as it is."""
-    return float(f"{value:.7g}") if value == float(np.float32(value)) else value
+    """A float32 as it was written; a size that was reckoned here as it is."""
+    return as_written(value) if value == float(np.float32(value)) else value
 
 
 # ---- YOLO --------------------------------------------------------------------------------------

@@ -85,6 +85,14 @@ def test_the_sizes_of_priors_are_whole_pixels_and_ratios_are_flipped() -> None:
     assert second["clip"] and not first["clip"]
 
 
+@pytest.mark.parametrize("value", [0.1, 0.12345679, 1.0000001])
+def test_numbers_are_those_of_the_prototxt(value: float) -> None:
+    net = read(FOLDER / "drop_heads" / "ssd.prototxt").drawn.net
+    net.layers[-1].proto.detection_output_param.nms_param.nms_threshold = value
+    (head,) = heads_of(drop_heads(net))
+    assert head["nms_threshold"] == value
+
+
 @pytest.mark.parametrize(
     ("wanted", "stays"),
     [("mbox_conf", {"Permute", "Flatten", "Concat"}), ("mbox_priorbox", {"PriorBox", "Concat"})],

@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 from nnie_prep.blob import Array
 from nnie_prep.engines.numpy.layers import forward_layer, is_supported
 from nnie_prep.errors import UserError
+from nnie_prep.memory import shares_memory
 from nnie_prep.net import Layer, Net
-from nnie_prep.params import shares_memory
 
 
 def forward(
