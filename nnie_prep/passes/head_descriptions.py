@@ -229,8 +229,8 @@ def _priors(net: Net, layer: Layer, shapes: dict[str, Shape]) -> list[dict[str, 
     writer = net.writer(layer, 2)
     if writer is not None and writer.type == "Concat":
         writers = [net.writer(writer, place) for place in range(len(writer.bottoms))]
-        if writer.proto.concat_param.axis != 2:
-            raise _NotKnown(f"{writer.name} joins priors along axis {writer.proto.concat_param.axis}, not 2")
+        if (axis := concat_axis(writer, (1, 2, 0))) != 2:
+            raise _NotKnown(f"{writer.name} joins priors along axis {axis}, not 2")
     else:
         writers = [writer]
     found = []

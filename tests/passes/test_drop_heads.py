@@ -93,6 +93,18 @@ def test_numbers_are_those_of_the_prototxt(value: float) -> None:
     assert head["nms_threshold"] == value
 
 
+@pytest.mark.parametrize("axis", ["axis: -1", "concat_dim: 2"])
+def test_priors_are_joined_along_their_last_axis_however_it_is_written(axis: str) -> None:
+    found = []
+    for words in ("axis: 2", axis):
+        net = read(FOLDER / "drop_heads" / "ssd.prototxt").drawn.net
+        joining = next(layer.proto for layer in net.layers if layer.name == "mbox_priorbox")
+        joining.ClearField("concat_param")
+        text_format.Merge(f"concat_param {{ {words} }}", joining)
+        found.append(heads_of(drop_heads(net)))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("wanted", "stays"),
     [("mbox_conf", {"Permute", "Flatten", "Concat"}), ("mbox_priorbox", {"PriorBox", "Concat"})],
