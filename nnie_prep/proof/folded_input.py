@@ -10,9 +10,10 @@ import numpy as np
 from nnie_prep import params
 from nnie_prep.blob import Array
 from nnie_prep.blob_map import Fate
-from nnie_prep.net import Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.normalization import Normalization
 from nnie_prep.passes.fold_input import input_readers, spoiled_by
+from nnie_prep.shapes.weights import CONVOLUTION_TYPES
 
 _FORM = "pads with zeros where the mean was"
 
@@ -43,7 +44,7 @@ class Padded(NamedTuple):
 def pad_with_mean(a: Net, b: Net, feeds: Mapping[str, Array], source: str, folded: Normalization) -> Padded:
     """The source whose border is what raw zeros are in its own values, which is exactly what B computes.
 
-    B has one reader of its input, a convolution, and A has it under the same name.
+    B has one reader of its input, a convolution. Passes may have given it another name and type.
     """
     (reader,) = input_readers(b, folded.blob)
     vertical, horizontal = params.convolution(reader).pad
@@ -54,8 +55,17 @@ def pad_with_mean(a: Net, b: Net, feeds: Mapping[str, Array], source: str, folde
     bordered[:] = shift
     bordered[:, :, vertical : vertical + height, horizontal : horizontal + width] = x
     net = a.copy()
-    layer = net.layer(reader.name)
-    assert layer is not None and layer.type == reader.type, reader
+    layer = _first_convolution(net, source)
     for field in ("pad", "pad_h", "pad_w"):
         layer.proto.convolution_param.ClearField(field)
     return Padded(net, {**feeds, source: bordered})
+
+
+def _first_convolution(net: Net, source: str) -> Layer:
+    """What B's reader was made of: before it in A are layers that went into its weights, or did nothing."""
+    found = input_readers(net, source)
+    for layer in found:  # which grows
+        if layer.type in CONVOLUTION_TYPES:
+            break
+        found += [reader for place in range(len(layer.tops)) for reader in net.readers(layer, place)]
+    return layer

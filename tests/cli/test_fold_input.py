@@ -31,12 +31,12 @@ def fold(*arguments: str) -> str:
 PLAIN = ("merge-bn", "plain.prototxt", "plain.caffemodel")
 
 
-def write_plain(folder: Path, pads: str = "") -> None:
+def write_plain(folder: Path, pads: str = "", outputs: int = 5) -> None:
     """A convolution in one group, a ReLU and an inner product, with random weights."""
     (folder / "plain.prototxt").write_text(
         'input: "data" input_shape { dim: 1 dim: 3 dim: 9 dim: 8 }'
         'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"'
-        f"        convolution_param {{ num_output: 5 kernel_size: 3 {pads} }} }}"
+        f"        convolution_param {{ num_output: {outputs} kernel_size: 3 {pads} }} }}"
         'layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }'
         'layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc"'
         "        inner_product_param { num_output: 4 } }"
@@ -157,6 +157,18 @@ def test_a_mean_before_padding(folder: Path) -> None:
     assert about["input"]["border"] == "inexact"
     net = (folder / "raw.prototxt").read_text()
     assert ",border=inexact data\n" in net
+
+
+@pytest.mark.parametrize(
+    ("pads", "options"), [("pad: 1", ["--high-precision", "conv"]), ("pad: 1 group: 3", [])]
+)
+def test_a_mean_before_padding_of_a_layer_that_is_called_otherwise(
+    folder: Path, pads: str, options: list[str]
+) -> None:
+    """conv_hp, or a DepthwiseConv: the source pads with the mean in the layer that it was."""
+    write_plain(folder, pads, outputs=3)
+    out = fold("prepare", *PLAIN[1:], *options, "--fold-input", MEAN + ",border=inexact", "-o", "raw")
+    assert "equal to the source that pads with the mean: " in out
 
 
 def test_what_is_exact_is_not_called_inexact(folder: Path) -> None:
