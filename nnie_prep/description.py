@@ -3,10 +3,9 @@
     {"made_by": {command, inputs, options, passes, outputs},
      "layers": [{index, section, line, blob} | {.., blobs: [..]} | {.., none: reason}],      Darknet
      "heads": [{index, section, line, type, blob, anchors, mask, classes, stride, ..}],      Darknet
-     "input": {blob, scale, mean, mean_file, order, range, ..},      of one input; "inputs": [..] of several
      "blobs": {name: {blob} | {blobs} | {none}},                                             Caffe
      "heads": [{layer, line, type, output, ..}],                     Caffe, see passes/head_descriptions.py
-     "input": {blob, scale, order, ..}}                Darknet, and where --fold-input took something in
+     "input": {blob, scale, mean, mean_file, order, range, ..}}      of one input; "inputs": [..] of several
 
 A command that changes a pair which has such a file beside it writes one that is true of its result.
 """
@@ -14,6 +13,7 @@ A command that changes a pair which has such a file beside it writes one that is
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,17 @@ def described_inputs(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def describe_inputs(document: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
     """Writes the entries about the inputs into a description, in the place of those that it has."""
-    document.pop("input", None), document.pop("inputs", None)
-    if entries:
-        document["inputs" if len(entries) > 1 else "input"] = (
-            list(entries) if len(entries) > 1 else entries[0]
-        )
+    for key in ("input", "inputs"):
+        document.pop(key, None)
+    if len(entries) == 1:
+        document["input"] = entries[0]
+    elif entries:
+        document["inputs"] = list(entries)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a number that float64 holds; JSON has integers of any length."""
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def as_text(document: dict[str, Any]) -> str:

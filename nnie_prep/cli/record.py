@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from nnie_prep import __version__
+from nnie_prep.description import is_number
 from nnie_prep.errors import UserError
 from nnie_prep.outputs import Outputs, hash_of, made_from
 
@@ -65,7 +66,7 @@ def _is_proof(proof: dict[str, Any] | None) -> bool:
     if proof is None:
         return True
     worst = [proof.get(f"worst_{kind}") for kind in ("by_segment", "end_to_end")]
-    known = all(one is None or isinstance(one, int | float) or one in ("inf", "nan") for one in worst)
+    known = all(one is None or is_number(one) or one in ("inf", "nan") for one in worst)
     return isinstance(proof.get("answer"), str) and known
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnie_prep.blob import Array
+from nnie_prep.description import is_number
 from nnie_prep.detection.class_tree import ClassTree, read_tree
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.input_files import is_file
@@ -35,13 +35,13 @@ class Fields:
 
     def number(self, key: str, default: float | None = None) -> float:
         value: Any = self.values.get(key, default)
-        if not _is_number(value):
+        if not is_number(value):
             raise self.wrong(key, "a number")
         return float(value)
 
     def numbers(self, key: str, count: int | None = None) -> list[float]:
         values = self.values.get(key)
-        good = isinstance(values, list) and all(map(_is_number, values))
+        good = isinstance(values, list) and all(map(is_number, values))
         if not isinstance(values, list) or not good or count not in (None, len(values)):
             raise self.wrong(key, "a list of numbers" if count is None else f"a list of {count} numbers")
         return [float(value) for value in values]
@@ -74,7 +74,7 @@ class Fields:
         good = isinstance(pairs, list) and 0 < len(pairs) <= MOST
         good = good and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
         numbers = [number for pair in pairs for number in pair] if good else []
-        if not good or not all(map(_is_number, numbers)):
+        if not good or not all(map(is_number, numbers)):
             raise self.wrong("anchors", "a list of [width, height]")
         return np.array(pairs, np.float64)
 
@@ -108,8 +108,3 @@ class Fields:
         value = json.dumps(self.values.get(key))
         found = "is missing" if key not in self.values else f"is {value[:60]}"
         return UserError(f"{key} {found}, expected {expected}", self.where, "convert the network anew")
-
-
-def _is_number(value: Any) -> bool:
-    """A number that float64 holds; JSON has integers of any length."""
-    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max

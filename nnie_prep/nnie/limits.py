@@ -11,10 +11,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from nnie_prep.description import is_number
 from nnie_prep.errors import UserError
 from nnie_prep.names import meant
 from nnie_prep.outputs.input_files import read_input
@@ -117,12 +117,12 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     for name, fields in document.items():
         where = f"{path}: {name}"
         if not isinstance(fields, dict):
-            raise UserError(f"found {json.dumps(fields)}, expected an object", where, hint)
+            raise UserError(f"found {_short(fields)}, expected an object", where, hint)
         for field, value in fields.items():
             if field not in _FIELDS:
                 raise UserError(f"{field!r} is no field of a limit", where, _near(field, _FIELDS))
             if why := _why_wrong(field, value):
-                raise UserError(f"{field} is {json.dumps(value)}; {why}", where, "correct it")
+                raise UserError(f"{field} is {_short(value)}; {why}", where, "correct it")
     return document
 
 
@@ -155,7 +155,7 @@ def _why_wrong(field: str, value: Any) -> str:
     if field == "multiple_of":
         is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
         return "" if is_count else "it must be a whole number above 0"
-    return "" if _is_number(value) else "it must be a number, or null for none"
+    return "" if is_number(value) else "it must be a number, or null for none"
 
 
 def _lay_over(fields: dict[str, dict[str, Any]], upper: Mapping[str, Mapping[str, Any]], source: str) -> None:
@@ -185,21 +185,17 @@ def _why_of_another_kind(field: str, value: Any, known: Mapping[str, Any]) -> st
     if [one for one in _BOUNDS if known.get(one) is not None] == ["at_most"]:
         return "" if field == "at_most" and value >= 0 else "at_most, a number from 0"
     example = known["one_of"][0] if known.get("one_of") else 0
-    if field != "one_of" and _is_number(example):
+    if field != "one_of" and is_number(example):
         return ""
     if field == "one_of" and all(_is_like(one, example) for one in value):
         return ""
-    return "one_of, a list of " + ("numbers" if _is_number(example) else f"values like {_short(example)}")
+    return "one_of, a list of " + ("numbers" if is_number(example) else f"values like {_short(example)}")
 
 
 def _is_like(value: Any, example: Any) -> bool:
     if isinstance(example, list):
-        return isinstance(value, list) and all(map(_is_number, value))
-    return isinstance(value, str) if isinstance(example, str) else _is_number(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        return isinstance(value, list) and all(map(is_number, value))
+    return isinstance(value, str) if isinstance(example, str) else is_number(value)
 
 
 def _near(name: str, known: Collection[str]) -> str:

@@ -10,7 +10,6 @@ first layer that normalises what it reads, if that can have been raw.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nnie_prep.description import described_inputs
+from nnie_prep.description import described_inputs, is_number
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.normalization import ORDERS, folded_into
@@ -78,21 +77,20 @@ def known_preprocessing(
 
 
 def believable(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What STEM.json says of an input: scale (one number), mean (numbers) and order only if they are such.
+    """What STEM.json says of an input: scale (one number), mean (numbers), mean_file and order only if they
+    are such.
 
     The file is anybody's to edit, and what it says cannot be told from what we wrote.
     """
     found = dict(entry)
-    scale, mean, order = (found.pop(name, None) for name in ("scale", "mean", "order"))
-    if _is_number(scale):
+    names = ("scale", "mean", "mean_file", "order")
+    scale, mean, mean_file, order = (found.pop(name, None) for name in names)
+    if is_number(scale):
         found["scale"] = float(scale)
-    if isinstance(mean, list | tuple) and all(map(_is_number, mean)):
+    if isinstance(mean, list | tuple) and all(map(is_number, mean)):
         found["mean"] = tuple(map(float, mean))
+    found |= {"mean_file": mean_file} if isinstance(mean_file, str) else {}
     return found | ({"order": order} if order in ORDERS else {})
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def described_preprocessing(about: Mapping[str, Any], prototxt: Path) -> Preprocessing:

@@ -85,6 +85,7 @@ def test_a_users_file_replaces_what_it_names(tmp_path: Path) -> None:
         ({"map_extent": {"at_most": float("nan")}}, "at_most is NaN; it must be a number"),
         ({"map_extent": {"at_least": float("inf")}}, "at_least is Infinity; it must be a number"),
         ({"map_extent": {"one_of": []}}, "one_of is []; it must be a list of values"),
+        ({"map_extent": {"at_most": 10**400}}, "; it must be a number, or null for none"),
         ({"map_extent": {"multiple_of": 0}}, "multiple_of is 0; it must be a whole number above 0"),
         ({"map_extent": {"confidence": "D"}}, 'confidence is "D"; it must be one of A, B, C, G'),
         ({"map_extent": {"source": 7}}, "source is 7; it must be a text"),
