@@ -359,6 +359,9 @@ def test_without_weights_a_field_may_change_their_shapes(net: Net) -> None:
         (lambda net: edit.input_shape(net, [1, 4, 0, 7]), "cannot have shape 1x4x0x7"),
         (lambda net: edit.input_shape(net, [1, 4, 9, 9], "p"), "the net has no input 'p'; its inputs: data"),
         (lambda net: edit.batch(net, 0), "cannot have shape 0x4x9x7"),
+        (lambda net: edit.batch(net, 10**20), "cannot have shape 100000000000000000000x4x9x7"),
+        (lambda net: edit.custom(net, "e", [(1, 0)]), "a top of layer 'e' cannot have shape 1x0"),
+        (lambda net: edit.custom(net, "e", [(1, 10**20)]), "cannot have shape 1x100000000000000000000"),
         (lambda net: edit.drop(net, "k"), "layer 'k' cannot be dropped: it has 2 bottoms and 1 tops"),
     ],
 )  # fmt: skip

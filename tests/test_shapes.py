@@ -69,6 +69,11 @@ def test_several_inputs() -> None:
         ('input: "data" input_shape { dim: 1 dim: 0 }', "impossible shape (1, 0)"),
         ('input: "data" input_shape { dim: 60000 dim: 60000 }', "impossible shape"),
         ('layer { type: "Input" top: "data" input_param { shape { dim: -1 } } }', "would have shape (-1,)"),
+        (
+            'input: "i" input_shape { dim: 1 } '
+            'layer { type: "Custom" bottom: "i" top: "c" custom_param { shape { dim: 2 dim: -1 } } }',
+            "its top 'c' would have shape (2, -1)",
+        ),
     ],
 )
 def test_bad_inputs(text: str, words: str) -> None:

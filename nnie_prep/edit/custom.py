@@ -11,22 +11,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnie_prep.blob_map import Note
+from nnie_prep.edit.inputs import check_extents
 from nnie_prep.edit.layers import find_layer
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
-from nnie_prep.shapes import Shape, infer_shapes, net_input_shapes
+from nnie_prep.shapes import Shape, known_shapes
 
 
 def custom(net: Net, name: str, shapes: Sequence[Shape] = ()) -> list[Note]:
     layer = _on_cpu(net, name)
-    found = list(shapes) or _known_shapes(net, layer)
+    found = list(shapes) or _shapes_of_tops(net, layer)
     if len(found) != len(layer.tops):
         raise UserError(
             f"{len(found)} shapes are given for the {len(layer.tops)} tops of layer {name!r}",
             layer.origin,
             "give one for each, with / between them",
         )
+    for shape in found:
+        check_extents(f"a top of layer {name!r}", shape, layer.origin)
     note = _replaced(net, layer, "Custom")
     for shape in found:
         layer.proto.custom_param.shape.add().dim.extend(shape)
@@ -52,13 +55,12 @@ def _on_cpu(net: Net, name: str) -> Layer:
     return layer
 
 
-def _known_shapes(net: Net, layer: Layer) -> list[Shape]:
+def _shapes_of_tops(net: Net, layer: Layer) -> list[Shape]:
     """The shapes of its tops as the source declares or implies them."""
     declared = [tuple(shape.dim) for shape in layer.proto.custom_param.shape]
     if declared:
         return declared
-    fed = net_input_shapes(net)
-    known = infer_shapes(net) if all(name in fed for name in net.inputs()) else {}
+    known = known_shapes(net)
     if missing := [top for top in layer.tops if top not in known]:
         raise UserError(
             f"the shape of {', '.join(missing)} is not known: {layer.name} is of type {layer.type}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from nnie_prep.blob_map import Note
@@ -9,11 +10,19 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import InputParameter, LayerParameter
 from nnie_prep.shapes import Shape, net_input_shapes
+from nnie_prep.shapes.checks import MOST_ELEMENTS
 
 
 def shapes_text(shapes: Sequence[Shape]) -> str:
     """Shapes for a message."""
     return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "none"
+
+
+def check_extents(what: str, shape: Shape, where: str) -> None:
+    """Raises UserError for a shape that a user asks for and that Caffe could not hold."""
+    if not shape or min(shape) < 1 or math.prod(shape) > MOST_ELEMENTS:
+        text = f"{what} cannot have shape {shapes_text([shape])}"
+        raise UserError(text, where, "give numbers from 1 on, whose product is at most 2^31 - 1")
 
 
 def declare_input(net: Net, name: str, shape: Shape, in_header: bool) -> None:
@@ -49,10 +58,7 @@ def input_shape(net: Net, shape: Shape, name: str | None) -> list[Note]:
     name = inputs[0] if name is None else name
     if name not in inputs:
         raise UserError(f"the net has no input {name!r}", net.source, f"its inputs: {', '.join(inputs)}")
-    if not shape or any(extent < 1 for extent in shape):
-        raise UserError(
-            f"input {name!r} cannot have shape {shapes_text([shape])}", net.source, "give 1 or more"
-        )
+    check_extents(f"input {name!r}", shape, net.source)
     shapes: dict[str, Shape | None] = dict.fromkeys(inputs) | net_input_shapes(net) | {name: shape}
     if any(shapes[one] is None for one in net.header.input):
         raise UserError("some inputs have no shape yet", net.source, "write an input_shape for each")

@@ -9,7 +9,7 @@ from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.shapes.checks import MOST_ELEMENTS, Shape
 from nnie_prep.shapes.regions import DATA_DEPENDENT
-from nnie_prep.shapes.tops import TOP_SHAPES, top_shapes
+from nnie_prep.shapes.tops import TOP_SHAPES, check_tops, top_shapes
 
 
 def infer_shapes(net: Net, input_shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Shape]:
@@ -82,7 +82,9 @@ def _tops(
     if layer.type in TOP_SHAPES and bottoms is not None:
         return top_shapes(layer, bottoms)
     if layer.type == "Custom" and len(layer.proto.custom_param.shape) == len(layer.tops):
-        return [tuple(shape.dim) for shape in layer.proto.custom_param.shape]
+        declared = [tuple(shape.dim) for shape in layer.proto.custom_param.shape]
+        check_tops(layer, declared, bottoms or [])
+        return declared
     if not layer.bottoms and all(name in given for name in layer.tops):
         return [given[name] for name in layer.tops]
     return None

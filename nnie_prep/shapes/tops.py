@@ -21,12 +21,17 @@ def top_shapes(layer: Layer, bottom_shapes: Sequence[Shape]) -> list[Shape]:
     check_counts(layer)
     check_in_place(layer)
     tops = TOP_SHAPES[layer.type](layer, bottoms)
+    check_tops(layer, tops, bottoms)
+    return tops
+
+
+def check_tops(layer: Layer, tops: Sequence[Shape], bottoms: Sequence[Shape]) -> None:
+    """Raises UserError where Caffe could not hold a top of such a shape."""
     for name, shape in zip(layer.tops, tops, strict=True):
         if any(extent < 1 for extent in shape):
             raise layer_error(layer, f"its top {name!r} would have shape {shape}, made of {listed(bottoms)}")
         if math.prod(shape) > MOST_ELEMENTS:
             raise layer_error(layer, f"its top {name!r} of shape {shape} has more than 2^31 - 1 elements")
-    return tops
 
 
 # ---- layers without bottoms, and those whose top is like the bottom -----------------------------
