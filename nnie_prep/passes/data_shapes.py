@@ -35,14 +35,15 @@ def _repair(layer: Layer) -> str:
 
 
 def _dummy_shape(layer: Layer, index: int) -> tuple[Shape, str]:
+    """One value holds for all tops, or each has its own (dummy_data_layer.cpp, LayerSetUp)."""
     param = layer.proto.dummy_data_param
-    if param.shape:
-        shape = param.shape[index if len(param.shape) > 1 else 0]
-        return (1, *list(shape.dim)[1:]), ""
     extents = (param.channels, param.height, param.width)
-    if not all(extents):
-        return (), f"{layer.name} has no shape; {_repair(layer)}"
-    return (1, *(values[index if len(values) > 1 else 0] for values in extents)), ""
+    counts = {len(param.shape)} if param.shape else set(map(len, extents))
+    if not counts <= {1, len(layer.tops)}:
+        return (), f"{layer.name} does not have one shape, or one for each top; {_repair(layer)}"
+    if param.shape:
+        return (1, *param.shape[index % len(param.shape)].dim[1:]), ""
+    return (1, *(values[index % len(values)] for values in extents)), ""
 
 
 def _size(layer: Layer) -> tuple[int, int]:

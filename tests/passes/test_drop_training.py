@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from golden import FOLDER, cases, compare, read
 
+from nnie_prep.net import Layer
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
+from nnie_prep.passes.data_shapes import data_shape
 from nnie_prep.passes.drop_training import drop_training
 
 
@@ -52,6 +54,7 @@ def test_golden(case: str) -> None:
             (1, 2, 3, 4),
         ),
         ({"type": "DummyData", "dummy_data_param": {}}, None),
+        ({"type": "DummyData", "dummy_data_param": {"shape": [{"dim": [9, 2, 3, 4]}] * 3}}, None),
         ({"type": "Data", "transform_param": {"crop_size": 8, "mean_value": [104]}}, None),
         ({"type": "Data", "transform_param": {"mean_value": [1, 2, 3]}}, None),
         ({"type": "HDF5Data", "hdf5_data_param": {"source": "list.txt"}}, None),
@@ -70,6 +73,16 @@ def test_the_shape_of_a_data_layer(proto: dict[str, object], shape: tuple[int, .
     else:
         assert net.layers[0].type == "Input"
         assert tuple(net.layers[0].proto.input_param.shape[0].dim) == shape
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_dummy_data_has_a_shape_for_each_top_or_one(count: int) -> None:
+    shapes = [{"dim": [9, 2, 3, 4 + place]} for place in range(count)]
+    proto = LayerParameter(name="data", type="DummyData", dummy_data_param={"shape": shapes})
+    layer = Layer(proto, tops=["a", "b", "c"])
+    found = [data_shape(layer, top, [])[0] for top in layer.tops]
+    last = {1: (4, 4, 4), 2: (), 3: (4, 5, 6)}[count]
+    assert found == ([(1, 2, 3, width) for width in last] or [()] * 3)
 
 
 def test_weights_that_contradict_the_data_layer() -> None:
