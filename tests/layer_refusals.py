@@ -42,8 +42,8 @@ def pooling(text: str, words: str, bottom: Shape = P, by_caffe: bool = True) -> 
     return Refusal("Pooling", f"pooling_param {{ {text} }}", words, (bottom,), by_caffe=by_caffe)
 
 
-def prior_box(text: str, words: str, bottoms: tuple[Shape, ...] = (P, P)) -> Refusal:
-    return Refusal("PriorBox", f"prior_box_param {{ {text} }}", words, bottoms)
+def prior_box(text: str, words: str, bottoms: tuple[Shape, ...] = (P, P), by_caffe: bool = True) -> Refusal:
+    return Refusal("PriorBox", f"prior_box_param {{ {text} }}", words, bottoms, by_caffe=by_caffe)
 
 
 BOXES: tuple[Shape, ...] = ((2, 12), (2, 6), (1, 2, 12))  # 3 priors of 2 classes
@@ -166,6 +166,9 @@ REFUSALS = [
     prior_box("min_size: 0", "min_size is [0.0]"),
     prior_box("min_size: 3 max_size: 5 max_size: 6", "2 max_size for 1 min_size"),
     prior_box("min_size: 3 max_size: 3", "must be greater"),
+    prior_box("min_size: inf", "min_size is [inf]", by_caffe=False),
+    prior_box("min_size: nan", "min_size is [nan]"),
+    prior_box("min_size: 3 max_size: inf", "and finite", by_caffe=False),
     prior_box("min_size: 3 aspect_ratio: 0", "aspect_ratio is 0"),
     prior_box("min_size: 3 variance: 0.1 variance: 0.2", "one positive number, or four"),
     prior_box("min_size: 3 variance: -0.1", "one positive number, or four"),

@@ -104,8 +104,9 @@ class _Place:
         return bool(self.node.tag == _TAG + kind)
 
     def text(self, key: str) -> str:
-        """A scalar as it is written; UserError for anything else."""
-        if self.node.id != "scalar" or self.is_a("bool") or self.is_a("null") or not self.node.value:
+        """A scalar as it is written; UserError for anything else, and for what no file's name can hold."""
+        is_text = self.node.id == "scalar" and not self.is_a("bool") and not self.is_a("null")
+        if not is_text or not self.node.value or "\0" in self.node.value:
             raise UserError(
                 f"{key} is {self.what()}, and a text is wanted", self.where, "quote it if it is one"
             )

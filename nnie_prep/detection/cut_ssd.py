@@ -122,7 +122,7 @@ class _Behind:
         """The values of a source in one row, in the order in which they count."""
         place = self._sources()[number].inner(what)
         blob, shape = self._blob(place)
-        order = [int(axis) for axis in place.numbers("order")]
+        order = place.integers("order", 0)
         if sorted(order) != list(range(len(shape))):
             raise place.wrong("order", f"the axes of {blob}, which are {len(shape)}")
         if order != sorted(order):
@@ -134,13 +134,13 @@ class _Behind:
         values = source.inner("priors")
         place = source.inner("location")
         blob, shape = self._blob(place)
-        size = [int(one) for one in source.numbers("map", 2)]
+        size = source.integers("map", 1, 2)
         if len(shape) != 4 or list(shape[2:]) != size:
             text = f"its priors are for a map of {size[0]}x{size[1]}, and blob {blob} is none"
             raise UserError(text, source.where, _UNCUT)
-        image, step = values.numbers("image", 2), values.numbers("step", 2)
-        if min(*image, *step) <= 0:
-            raise values.wrong("image" if min(image) <= 0 else "step", "two numbers above 0")
+        image, step = values.integers("image", 1, 2), values.numbers("step", 2)
+        if min(step) <= 0:
+            raise values.wrong("step", "two numbers above 0")
         parameter = PriorBoxParameter(
             min_size=values.numbers("min_size"),
             max_size=values.numbers("max_size"),
@@ -149,8 +149,8 @@ class _Behind:
             clip=values.flag("clip"),
             variance=values.numbers("variance", 4),
             offset=values.number("offset"),
-            img_h=int(image[0]),
-            img_w=int(image[1]),
+            img_h=image[0],
+            img_w=image[1],
             step_h=step[0],
             step_w=step[1],
         )

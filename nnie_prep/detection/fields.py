@@ -46,6 +46,14 @@ class Fields:
             raise self.wrong(key, "a list of numbers" if count is None else f"a list of {count} numbers")
         return [float(value) for value in values]
 
+    def integers(self, key: str, least: int, count: int | None = None) -> list[int]:
+        values = self.values.get(key)
+        good = isinstance(values, list) and all(type(one) is int and least <= one <= MOST for one in values)
+        if not isinstance(values, list) or not good or count not in (None, len(values)):
+            many = "" if count is None else f"{count} "
+            raise self.wrong(key, f"a list of {many}integers of {least} to {MOST}")
+        return list(values)
+
     def flag(self, key: str) -> bool:
         value = self.values.get(key)
         if not isinstance(value, bool):
@@ -60,7 +68,7 @@ class Fields:
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.values.get(key, default)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or any("\ud800" <= one <= "\udfff" for one in value):
             raise self.wrong(key, "a text")
         return value
 

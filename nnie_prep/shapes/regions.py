@@ -83,14 +83,14 @@ def _sizes(layer: Layer, parameter: PriorBoxParameter) -> tuple[tuple[float, flo
     before, flipped or not, is left out; a flipped one never is.
     """
     smallest, largest = list(parameter.min_size), list(parameter.max_size)
-    if not smallest or min(smallest) <= 0:
+    if not smallest or not all(0 < size < math.inf for size in smallest):
         raise layer_error(layer, f"min_size is {smallest}; it takes positive numbers of pixels")
     if largest and len(largest) != len(smallest):
         raise layer_error(
             layer, f"{len(largest)} max_size for {len(smallest)} min_size; there must be as many"
         )
-    if any(high <= low for low, high in zip(smallest, largest, strict=False)):
-        raise layer_error(layer, f"max_size {largest} must be greater than min_size {smallest}")
+    if not all(low < high < math.inf for low, high in zip(smallest, largest, strict=False)):
+        raise layer_error(layer, f"max_size {largest} must be greater than min_size {smallest}, and finite")
     ratios = [1.0]
     for ratio in parameter.aspect_ratio:
         if ratio <= 0:

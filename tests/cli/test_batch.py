@@ -534,6 +534,7 @@ MISTAKES = {
     model("caffemodel: x"): "models.yaml:3: caffemodel given with cfg; write weights",
     model("name: [x]"): "models.yaml:3: name is a list, and a text is wanted",
     model("name: yes"): "models.yaml:3: name is 'yes', and a text is wanted; quote it if it is one",
+    model('output: "a\\0b"'): "models.yaml:3: output is 'a\\x00b', and a text is wanted",
     model("name:"): "models.yaml:3: name is empty, and a text is wanted",
     model("name: '{stm}'"): "models.yaml:3: name has {stm}, which is not known; known are {stem}, ",
     model('name: "a\\nb"'): "models.yaml:2: 'a\\nb' is no name",
