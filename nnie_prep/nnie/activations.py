@@ -69,7 +69,7 @@ def _chain(subject: Subject, layer: Layer, bottom: int) -> tuple[str, list[Layer
     """A bottom's name, and the elementwise layers that it comes through, the last of them first."""
     name, found = layer.bottoms[bottom], []
     writer = subject.net.writer(layer, bottom)
-    while writer is not None and writer.type in _ELEMENTWISE and writer.bottoms != writer.tops:
+    while writer and writer.bottoms and writer.type in _ELEMENTWISE and writer.bottoms != writer.tops:
         found.append(writer)
         writer = subject.net.writer(writer)
     return name, found

@@ -23,17 +23,12 @@ def dangling_tops(subject: Subject) -> Iterator[Found]:
     """
     for layer in subject.net.layers:
         readers = [subject.net.readers(layer, number) for number in range(len(layer.tops))]
-        if not any(readers) or runs_for_nobody(layer):
+        if not any(readers) or not layer.bottoms:  # of an Input a top costs nothing
             continue
         for name, found in zip(layer.tops, readers, strict=True):
             if not found:
                 message = f"nobody reads its top {name}, which becomes an output of the net"
                 yield Found(layer, message, name, "a reader for each top", subject.command("prepare"))
-
-
-def runs_for_nobody(layer: Layer) -> bool:
-    """Whether the layer only feeds the net, so that its tops cost nothing."""
-    return not layer.bottoms
 
 
 def segment_count(subject: Subject) -> Iterator[Found]:
@@ -119,7 +114,7 @@ def yolo_outputs(subject: Subject) -> Iterator[Found]:
     change. For the stock sample end the net at the three heads (`edit --until`).
     """
     heads = _yolo_heads(subject)
-    if not heads:
+    if not heads or not subject.outputs:
         return
     strides = [heads.get(name, 0) for name in subject.outputs]
     if strides == _STOCK_STRIDES:

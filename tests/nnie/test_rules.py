@@ -26,7 +26,7 @@ from nnie_prep.nnie import CHIPS, RULES, Rule, check
 from nnie_prep.passes.lowering import REPLACES
 from nnie_prep.passes.pipelines import NNIE_PASSES
 from nnie_prep.quantization.code import round_to_code
-from nnie_prep.shapes import blob_shapes, walk_shapes
+from nnie_prep.shapes import TOP_SHAPES, blob_shapes, walk_shapes
 
 CASED = [rule for rule in RULES if rule.name != "nnie_version"]  # which depends on the chip alone
 
@@ -140,6 +140,20 @@ def test_what_caffe_refuses_stops_no_rule(tmp_path: Path, source: str, parameter
         assert (found[0].rule, found[0].layer) == ("unknown_types", "b")
     else:
         assert found[0].layer == "c"
+
+
+@pytest.mark.parametrize("wires", ['top: "r"', 'bottom: "data"', 'bottom: "data" top: "r" top: "q"', ""])
+def test_layers_that_lack_wires_stop_no_rule(tmp_path: Path, wires: str) -> None:
+    path = tmp_path / "net.prototxt"
+    path.with_suffix(".json").write_text('{"heads": [{"type": "yolo", "blob": "r", "stride": 8}]}')
+    behind = (
+        'layer { name: "e" type: "Eltwise" bottom: "r" bottom: "data" top: "e" }'
+        'layer { name: "p" type: "Pooling" bottom: "r" top: "p" pooling_param { kernel_size: 3 pad: 1 } }'
+    ) * ('"r"' in wires)
+    for type_ in TOP_SHAPES:
+        layer = f'layer {{ name: "one" type: "{type_}" {wires} }}'
+        path.write_text(f'input: "data" input_shape {{ dim: 1 dim: 4 dim: 9 dim: 9 }}{layer}{behind}')
+        findings(path)
 
 
 # ---- repairs -------------------------------------------------------------------------------------
