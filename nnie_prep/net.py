@@ -171,6 +171,16 @@ class Net:
             return None, f"{layer.tops[0]} is read by {found[0].name} ({found[0].type})"
         return found[0], ""
 
+    def shared_params(self) -> dict[str, list[tuple[Layer, int]]]:
+        """By the name of a param (`param { name: "w" }`) the layers that have it, and which of their blobs it
+        is of; of those that several have."""
+        users: dict[str, list[tuple[Layer, int]]] = {}
+        for layer in self.layers:
+            for place, spec in enumerate(layer.proto.param):
+                if spec.name:
+                    users.setdefault(spec.name, []).append((layer, place))
+        return {name: found for name, found in users.items() if len(found) > 1}
+
     # ---- edits -----------------------------------------------------------------------------
 
     def remove(self, layer: Layer) -> None:
@@ -231,6 +241,13 @@ class Net:
         for layer in self.layers:
             layer.bottoms = [new if name == old else name for name in layer.bottoms]
             layer.tops = [new if name == old else name for name in layer.tops]
+
+    def rename_before(self, layer: Layer, old: str, new: str) -> None:
+        """Renames what a layer in place overwrites, up to the layer, which is not in place then."""
+        for one in self.layers[: self.index(layer)]:
+            one.bottoms = [new if name == old else name for name in one.bottoms]
+            one.tops = [new if name == old else name for name in one.tops]
+        layer.bottoms = [new if name == old else name for name in layer.bottoms]
 
     def bypass(self, layer: Layer) -> str:
         """Removes a layer whose tops all equal its one bottom; "" or the reason why it cannot be.

@@ -114,17 +114,12 @@ def _share(net: Net, found: Sequence[Layer], expected: Mapping[Layer, list[Shape
     In Caffe they are one memory, and each stored layer that is copied overwrites it: the last is left
     (net.cpp AppendParam, CopyTrainedLayersFrom). `found` are the layers in the order of the file.
     """
-    users: dict[str, list[tuple[Layer, int]]] = {}
-    for layer in net.layers:
-        for place, spec in enumerate(layer.proto.param):
-            if spec.name:
-                users.setdefault(spec.name, []).append((layer, place))
     order = {layer: number for number, layer in enumerate(found)}
     lacking: dict[Layer, dict[int, Blob]] = {}
     warnings = []
-    for name, sharing in users.items():
+    for name, sharing in net.shared_params().items():
         stored = [(layer, place) for layer, place in sharing if layer in order and place < len(layer.blobs)]
-        if not stored or len(sharing) < 2:
+        if not stored:
             continue
         last, at = max(stored, key=lambda one: (order[one[0]], one[1]))
         blob = last.blobs[at]

@@ -99,8 +99,5 @@ def _own_bottom(net: Net, layer: Layer, name: str) -> str:
     new, taken = f"{name}_before", net.blob_names()
     while new in taken:
         new += "_"
-    for earlier in net.layers[: net.index(layer)]:
-        earlier.bottoms = [new if one == name else one for one in earlier.bottoms]
-        earlier.tops = [new if one == name else one for one in earlier.tops]
-    layer.bottoms = [new if one == name else one for one in layer.bottoms]
+    net.rename_before(layer, name, new)
     return new

@@ -34,9 +34,7 @@ def replace_layer(net: Net, layer: Layer, form: Callable[[Add, str], str]) -> tu
     bottom, top = layer.bottoms[0], layer.tops[0]
     if bottom == top:
         bottom = free_name(net, f"{layer.name}-in")
-        for earlier in net.layers[: net.index(layer)]:
-            earlier.bottoms = [bottom if name == top else name for name in earlier.bottoms]
-            earlier.tops = [bottom if name == top else name for name in earlier.tops]
+        net.rename_before(layer, top, bottom)
     new: list[Layer] = []
 
     def add(

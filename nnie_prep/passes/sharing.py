@@ -11,12 +11,7 @@ class Sharing:
     """The layers of a net that share weights, at one moment."""
 
     def __init__(self, net: Net) -> None:
-        users: dict[str, list[tuple[Layer, int]]] = {}
-        for layer in net.layers:
-            for place, spec in enumerate(layer.proto.param):
-                if spec.name:
-                    users.setdefault(spec.name, []).append((layer, place))
-        self._users = {name: found for name, found in users.items() if len(found) > 1}
+        self._users = net.shared_params()
 
     def group(self, layer: Layer) -> list[Layer]:
         """The layer, and all that share with it or with those, in no particular order."""
