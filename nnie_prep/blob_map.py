@@ -89,6 +89,18 @@ def relocated(value: Any, fate_of: Callable[[tuple[str, ...]], Fate]) -> Any:
     return found
 
 
+def blobs_in(value: Any) -> list[str]:
+    """The blobs that JSON values name in such a way, each once."""
+    found: dict[str, None] = {}
+
+    def collect(names: tuple[str, ...]) -> Fate:
+        found.update(dict.fromkeys(names))
+        return Fate(names)
+
+    relocated(value, collect)
+    return list(found)
+
+
 def _follow(fate: Fate, step: Mapping[str, Fate]) -> Fate:
     """The fate of a blob whose parts met the fates of one step."""
     blobs: list[str] = []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nnie_prep.net import Layer, Net
 from nnie_prep.shapes import blob_shapes, multiply_adds, walk_shapes
-from nnie_prep.shapes.weights import CONVOLUTION_TYPES
+from nnie_prep.shapes.weights import CONVOLUTION_TYPES, WEIGHTED
 
 
 class LayerFigures(NamedTuple):
@@ -64,7 +64,7 @@ def layer_figures(net: Net) -> list[LayerFigures]:
 
 
 def _multiplying(layer: Layer, counts: Sequence[int]) -> int:
-    return counts[0] if layer.type in (*CONVOLUTION_TYPES, "InnerProduct") and counts else 0
+    return counts[0] if layer.type in WEIGHTED and counts else 0
 
 
 def subtotals(rows: Iterable[LayerFigures]) -> list[Subtotal]:

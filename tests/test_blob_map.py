@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from nnie_prep.blob_map import BlobMap, Fate, Note
+from nnie_prep.blob_map import BlobMap, Fate, Note, blobs_in
 
 FOLDED = Fate((), "folded into conv")
 CUT = Fate((), "cut: belongs to the head")
@@ -56,3 +56,8 @@ def test_names_are_those_of_the_first_net() -> None:
     assert blob_map.names() == ["b", "a"]
     with pytest.raises(KeyError):
         blob_map["c"]
+
+
+def test_blobs_are_found_however_deep_and_each_once() -> None:
+    value = {"reads": [{"blob": "x"}, {"inner": {"blobs": ["y", "x"]}}], "blob": "z", "blobs": []}
+    assert blobs_in(value) == ["x", "y", "z"]

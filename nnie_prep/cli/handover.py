@@ -5,12 +5,11 @@ Nothing in it depends on when, where or how fast it was made.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nnie_prep.blob_map import Note
+from nnie_prep.blob_map import Note, blobs_in
 from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.job_report import figures_text
 from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
@@ -18,6 +17,7 @@ from nnie_prep.nnie import check, read_limits
 from nnie_prep.nnie.cfg_draft import compile_mode, norm_type
 from nnie_prep.nnie.preprocessing import described_preprocessing
 from nnie_prep.normalization import folded_into
+from nnie_prep.passes import summary_of
 from nnie_prep.passes.fold_input import fold_input
 from nnie_prep.passes.pipelines import ALL_PASSES
 from nnie_prep.shapes import known_shapes, net_input_shapes
@@ -77,18 +77,14 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 
 def _notes_lines(outcome: Outcome, changed: bool) -> list[str]:
     """The notes of each pass, under its name and what it says of itself."""
-    whys = {one.__name__: _why(one.__module__) for one in (*ALL_PASSES, fold_input)}
-    whys["as asked"] = "On the command line."
+    whys = {one.__name__: summary_of(one) for one in ALL_PASSES}
+    whys |= {"fold_input": summary_of(fold_input), "as asked": "On the command line."}
     lines = []
     for name, notes in outcome.notes.items():
         told = [note for note in notes if note.changed == changed]
         if told:
             lines += [f"{name}: {whys[name]}", *(f"  {_note(note)}" for note in told)]
     return lines
-
-
-def _why(module: str) -> str:
-    return (sys.modules[module].__doc__ or "").split("\n")[0]
 
 
 def _note(note: Note) -> str:
@@ -114,22 +110,12 @@ def _check_lines(job: Job, outcome: Outcome) -> list[str]:
 
 def _heads_lines(job: Job, outcome: Outcome) -> list[str]:
     """What is left to be done behind the net, of which STEM.json has the numbers."""
-    cut = [f"{head['output']}: {head['type']}, of {', '.join(_blobs(head))}" for head in outcome.heads]
+    cut = [f"{head['output']}: {head['type']}, of {', '.join(blobs_in(head))}" for head in outcome.heads]
     if cut:
         return [*cut, f"{job.json.name} says how, under heads"]
     if outcome.about.get("heads"):
         return [f"the heads are decoded from the outputs: {job.json.name} says how, under heads"]
     return []
-
-
-def _blobs(value: Any) -> list[str]:
-    """The blobs that a head reads, each once."""
-    if isinstance(value, list):
-        return list(dict.fromkeys(name for one in value for name in _blobs(one)))
-    if not isinstance(value, dict):
-        return []
-    own = [value["blob"]] if isinstance(value.get("blob"), str) else []
-    return list(dict.fromkeys(own + [name for one in value.values() for name in _blobs(one)]))
 
 
 def _next_lines(job: Job, outcome: Outcome) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import count_text, shape_text, size_text, table
 from nnie_prep.cli.weights import reader_of
-from nnie_prep.passes import PASSES
+from nnie_prep.passes import PASSES, summary_of
 from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, totals
 
@@ -79,7 +79,7 @@ def _without_type(row: Subtotal) -> dict[str, int]:
 def passes(options: Namespace) -> int:
     """Prints the passes, which command runs them, and the first line of what they say of themselves."""
     commands = {"merge-bn": PASSES, "prepare": NNIE_PASSES, "--target caffe": STOCK_PASSES}
-    lines = {one: (_module_doc(one.__module__)).split("\n")[0] for one in ALL_PASSES}
+    lines = {one: summary_of(one) for one in ALL_PASSES}
     if options.json:
         document = {
             one.__name__: {
@@ -96,9 +96,3 @@ def passes(options: Namespace) -> int:
         ]
         print(table(("pass", *commands, "what it does"), rows))
     return 0
-
-
-def _module_doc(name: str) -> str:
-    import sys
-
-    return sys.modules[name].__doc__ or ""

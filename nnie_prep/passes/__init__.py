@@ -9,6 +9,7 @@ lowering.py   which pass replaces a layer that some Caffe has not
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable
 
 from nnie_prep.blob_map import BlobMap, Note
@@ -39,6 +40,11 @@ PASSES: tuple[Pass, ...] = (
 def names_of(passes: Iterable[Pass]) -> list[str]:
     """The passes' names, as `--skip` takes them."""
     return [one.__name__ for one in passes]
+
+
+def summary_of(one: Callable[..., list[Note]]) -> str:
+    """What a pass says of itself, in a line."""
+    return (sys.modules[one.__module__].__doc__ or "").partition("\n")[0]
 
 
 def run(

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from nnie_prep.blob_map import Fate, Note, relocated
+from nnie_prep.blob_map import Fate, Note, blobs_in
 from nnie_prep.errors import UserError
 from nnie_prep.names import REPORT, shortened
 from nnie_prep.net import Layer, Net
@@ -83,15 +83,8 @@ def drop_heads(net: Net) -> list[Note]:
 
 def _reported(net: Net, heads: Sequence[Mapping[str, Any]]) -> list[Note]:
     """Has the compiler hand out what the heads read and layers read too."""
-    read: dict[str, None] = {}
-
-    def collect(names: tuple[str, ...]) -> Fate:
-        read.update(dict.fromkeys(names))
-        return Fate(names)
-
-    relocated(list(heads), collect)
     notes = []
-    for name in read:
+    for name in blobs_in(list(heads)):
         writer = net.last_writers().get(name)
         if name in (*net.outputs(), *net.wanted) or name.endswith(REPORT):
             continue
