@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -23,9 +23,18 @@ from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter
 from nnie_prep.outputs.target_checks import stat_of_input
 from nnie_prep.stored import read_floats, read_in_pieces
 
-_NAME, _V1_LAYERS, _LAYER = 1, 2, 100  # NetParameter
-_V0_LAYER, _V0_BLOBS = 1, 50  # of V1LayerParameter, of V0LayerParameter
-_LAYER_BLOBS = 7
+
+class _Form(NamedTuple):
+    """The numbers of a layer's fields in one of Caffe's formats."""
+
+    name: int
+    blobs: int
+
+
+_V2, _V1, _V0 = _Form(1, 7), _Form(4, 6), _Form(1, 50)
+_V0_LAYER = 1  # V1LayerParameter
+_NAME, _LAYERS, _LAYER = 1, 2, 100  # NetParameter
+_FORMS = {_LAYER: _V2, _LAYERS: _V1}
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8  # BlobProto
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
 
@@ -72,8 +81,8 @@ def read_caffemodel(path: Path) -> list[StoredLayer]:
     layers: list[StoredLayer] = []
     try:
         for part in wire.fields(source, 0, source.size):
-            if part.wire_type == wire.LENGTH and part.number in (_LAYER, _V1_LAYERS):
-                layers.append(_read_layer(source, part))
+            if part.wire_type == wire.LENGTH and part.number in _FORMS:
+                layers.append(_read_layer(source, part, _FORMS[part.number]))
     except (wire.WireError, DecodeError, UnicodeDecodeError) as error:
         place = f"after {len(layers)} whole layers, file of {source.size} bytes"
         raise UserError(
@@ -110,30 +119,19 @@ def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
         raise UserError("is a text file, a prototxt perhaps", str(path), "give the caffemodel second")
 
 
-def _read_layer(source: wire.Source, part: wire.Field) -> StoredLayer:
-    """A layer of the present format, or of V1, which may wrap one of V0 with blobs of its own."""
-    name_number, blobs_number = (1, 7) if part.number == _LAYER else (4, 6)
+def _read_layer(source: wire.Source, part: wire.Field, form: _Form) -> StoredLayer:
+    """A layer; one of V1 may wrap one of V0, with blobs of its own."""
     layer = StoredLayer("")
     for inner in wire.fields(source, part.begin, part.end):
         if inner.wire_type != wire.LENGTH:
             continue
-        if inner.number == name_number:
+        if inner.number == form.name:
             layer.name = wire.read_bytes(source, inner.begin, inner.end).decode()
-        elif inner.number == blobs_number:
+        elif inner.number == form.blobs:
             layer.blobs.append(_read_blob(source, inner))
-        elif inner.number == _V0_LAYER and part.number == _V1_LAYERS:
-            v0 = _read_v0_layer(source, inner)
+        elif inner.number == _V0_LAYER and form is _V1:
+            v0 = _read_layer(source, inner, _V0)
             layer = StoredLayer(v0.name or layer.name, layer.blobs + v0.blobs)
-    return layer
-
-
-def _read_v0_layer(source: wire.Source, part: wire.Field) -> StoredLayer:
-    layer = StoredLayer("")
-    for inner in wire.fields(source, part.begin, part.end):
-        if inner.number == 1 and inner.wire_type == wire.LENGTH:
-            layer.name = wire.read_bytes(source, inner.begin, inner.end).decode()
-        elif inner.number == _V0_BLOBS and inner.wire_type == wire.LENGTH:
-            layer.blobs.append(_read_blob(source, inner))
     return layer
 
 
@@ -212,7 +210,7 @@ def _encode_layer(layer: Layer) -> Iterator[bytes | memoryview]:
     parameters = layer_message(layer).SerializePartialToString(deterministic=True)
     heads = [_blob_head(blob) for blob in layer.blobs]
     sizes = [len(head) + 4 * blob.size for head, blob in zip(heads, layer.blobs, strict=True)]
-    prefixes = [wire.key(_LAYER_BLOBS, wire.LENGTH) + wire.varint(size) for size in sizes]
+    prefixes = [wire.key(_V2.blobs, wire.LENGTH) + wire.varint(size) for size in sizes]
     total = len(parameters) + sum(map(len, prefixes)) + sum(sizes)
     yield wire.key(_LAYER, wire.LENGTH) + wire.varint(total) + parameters
     for prefix, head, blob in zip(prefixes, heads, layer.blobs, strict=True):
