@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from nnie_prep import kernels
 from nnie_prep.blob import Blob
+from nnie_prep.params import Pair
 
-Pair = tuple[int, int]
 Step = tuple[str, dict[str, Any]]
 
 # A kernel larger than this in both directions is applied as two, one for each direction.
@@ -144,6 +144,17 @@ def _crop(
         blob,
         blobs=blobs,
         convolution_param=kernels.convolution_param(channels, kernel, group=channels, bias=bool(shift)),
+    )
+
+
+def thinned(add: Add, blob: str, channels: int, stride: Pair) -> str:
+    """Every so many pixels, from the first on."""
+    return add(
+        "Convolution",
+        "",
+        blob,
+        blobs=[kernels.filled((channels, 1, 1, 1), 1.0)],
+        convolution_param=kernels.convolution_param(channels, (1, 1), stride=stride, group=channels),
     )
 
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnie_prep.blob import Array, DeferredBlob
-
-Pair = tuple[int, int]
+from nnie_prep.params import Pair
 
 
 def filled(shape: Sequence[int], value: float) -> DeferredBlob:

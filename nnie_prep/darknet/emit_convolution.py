@@ -13,8 +13,7 @@ from nnie_prep.blob import Array, Blob, DeferredBlob
 from nnie_prep.darknet.activations import IN_CONVOLUTION, activate, read_activation
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, ConvolutionWeights, Output, refusal
 from nnie_prep.darknet.cfg import Section
-
-Pair = tuple[int, int]
+from nnie_prep.params import Pair
 
 # AlexeyAB blas.c:292; pjreddie has it on the GPU (blas_kernels.cu:200) and sqrt(var) + 1e-6 on the CPU.
 BATCH_NORM_EPS = 1e-5

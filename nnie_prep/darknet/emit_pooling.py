@@ -16,8 +16,7 @@ from nnie_prep.composites import crop, selected
 from nnie_prep.darknet.builder import LARGEST_STEP, Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.emit_convolution import blur
-
-Pair = tuple[int, int]
+from nnie_prep.params import Pair
 
 _MOST_RUNS = 4096
 # Windows along one side; the numbers that each of them needs are computed at once.

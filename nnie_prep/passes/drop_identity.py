@@ -22,6 +22,7 @@ from nnie_prep.memory import why_memory_matters
 from nnie_prep.net import Layer, Net
 from nnie_prep.params import is_training
 from nnie_prep.passes.followers import follower_factors
+from nnie_prep.passes.replacement import why_bottom_stays
 from nnie_prep.shapes import Shape, known_shapes
 
 
@@ -49,10 +50,8 @@ def _bypass(net: Net, layer: Layer) -> str:
     """Removes the layer, which may have a second bottom for its shape's sake; "" or why it cannot be."""
     first, *others = layer.bottoms
     for place, name in enumerate(others, 1):
-        writer = net.writer(layer, place)
-        readers = net.layers if writer is None else net.readers(writer, writer.tops.index(name))
-        if name != first and sum(name in one.bottoms for one in readers) == 1:
-            return f"{name}, which nobody else reads, would become an output of the net"
+        if name != first and (reason := why_bottom_stays(net, layer, place)):
+            return reason
     layer.bottoms = [first]
     reason = net.bypass(layer)
     if reason:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add, crop
 from nnie_prep.net import Layer, Net
-from nnie_prep.passes.replacement import LARGEST_KERNEL, replace_layer
+from nnie_prep.passes.replacement import LARGEST_KERNEL, replace_layer, why_bottom_stays
 from nnie_prep.shapes import Shape, known_shapes
 from nnie_prep.shapes.tops import crop_offsets
 
@@ -59,8 +59,4 @@ def _why_not(net: Net, layer: Layer, kernel: int) -> str:
     if kernel > LARGEST_KERNEL:
         return f"it would take a kernel of {kernel}, and NNIE's largest is {LARGEST_KERNEL}"
     first, second = layer.bottoms
-    writer = net.writer(layer, 1)
-    readers = net.layers if writer is None else net.readers(writer, writer.tops.index(second))
-    if first != second and not any(second in one.bottoms for one in readers if one is not layer):
-        return f"{second}, which nobody else reads, would become an output of the net"
-    return ""
+    return why_bottom_stays(net, layer, 1) if first != second else ""

@@ -12,17 +12,14 @@ of the maxima.
 
 from __future__ import annotations
 
-import numpy as np
-
-from nnie_prep import composites, kernels, params
+from nnie_prep import composites, params
 from nnie_prep.blob_map import Note
 from nnie_prep.composites import Add
 from nnie_prep.net import Layer, Net
+from nnie_prep.params import Pair
 from nnie_prep.passes.replacement import replace_layer
 from nnie_prep.shapes import Shape, known_shapes
 from nnie_prep.shapes.windows import pooled_size
-
-Pair = tuple[int, int]
 
 
 def replace_floor_pooling(net: Net) -> list[Note]:
@@ -71,9 +68,7 @@ def _rewritten(
     )
 
     def pixels(add: Add, blob: str) -> str:
-        parameter = kernels.convolution_param(channels, (1, 1), stride=window.stride, group=channels)
-        weights = kernels.depthwise(channels, np.ones((1, 1)))
-        return add("Convolution", "", blob, blobs=[weights], convolution_param=parameter)
+        return composites.thinned(add, blob, channels, window.stride)
 
     def cut_before(add: Add, blob: str) -> str:
         used = [

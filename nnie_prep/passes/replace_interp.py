@@ -18,7 +18,7 @@ import numpy as np
 from nnie_prep import kernels
 from nnie_prep.blob import Array
 from nnie_prep.blob_map import Note
-from nnie_prep.composites import Add
+from nnie_prep.composites import Add, thinned
 from nnie_prep.net import Layer, Net
 from nnie_prep.passes.replacement import LARGEST_KERNEL, replace_layer
 from nnie_prep.shapes import Shape, known_shapes
@@ -57,10 +57,7 @@ def _replaced(net: Net, layer: Layer, before: Shape | None, after: Shape | None)
         return add("Deconvolution", "", blob, blobs=[weights], convolution_param=parameter)
 
     def skip(add: Add, blob: str) -> str:
-        stride = shrinks[0], shrinks[1]
-        parameter = kernels.convolution_param(channels, (1, 1), stride=stride, group=channels)
-        weights = kernels.depthwise(channels, np.ones((1, 1)))
-        return add("Convolution", "", blob, blobs=[weights], convolution_param=parameter)
+        return thinned(add, blob, channels, (shrinks[0], shrinks[1]))
 
     if parameter.pad_beg or parameter.pad_end:
         return Note(layer.name, "Interp not replaced: it crops (pad_beg, pad_end)", changed=False)

@@ -108,6 +108,15 @@ def _why_not_apart(net: Net, layer: Layer) -> str:
     return ""
 
 
+def why_bottom_stays(net: Net, layer: Layer, place: int) -> str:
+    """Why a layer must go on reading a bottom of which it needs nothing but the size, or ""."""
+    name, writer = layer.bottoms[place], net.writer(layer, place)
+    readers = net.layers if writer is None else net.readers(writer, writer.tops.index(name))
+    if any(name in one.bottoms for one in readers if one is not layer):
+        return ""
+    return f"{name}, which nobody else reads, would become an output of the net"
+
+
 def free_name(net: Net, wanted: str, new: Sequence[Layer] = ()) -> str:
     """The name, or the name with a number, that no layer and no blob has; nor one of those that are new."""
     layers = [*net.layers, *new]
