@@ -183,14 +183,14 @@ def cfg_untold(subject: CfgSubject) -> Iterator[Found]:
             )
 
 
-_GUIDE = "an engineer's notes on the compiler, which quote the vendor's guide"
+GUIDE = "an engineer's notes on the compiler, which quote the vendor's guide"
 INPUT_RULES = (
-    Rule(cfg_group_count, "B", _GUIDE + ", and the guide as others quote it"),
-    Rule(cfg_image_type, "B", _GUIDE + ", and the vendor's header"),
-    Rule(cfg_feature_norm, "B", _GUIDE + ", and the guide as others quote it"),
+    Rule(cfg_group_count, "B", GUIDE + ", and the guide as others quote it"),
+    Rule(cfg_image_type, "B", GUIDE + ", and the vendor's header"),
+    Rule(cfg_feature_norm, "B", GUIDE + ", and the guide as others quote it"),
     Rule(cfg_twice, "A", "the arithmetic of normalising twice"),
     Rule(cfg_order, "A", "what each framework trains with; users' reports"),
     Rule(cfg_scale, "A", "what each framework trains with; users' reports"),
-    Rule(cfg_mean, "B", _GUIDE + ", and the vendor's documents on the compiler's successor"),
+    Rule(cfg_mean, "B", GUIDE + ", and the vendor's documents on the compiler's successor"),
     Rule(cfg_untold, "A", "nobody says", "info"),
 )

@@ -11,8 +11,9 @@ from typing import Any
 
 from nnie_prep.detection.picture import read_picture
 from nnie_prep.errors import UserError
-from nnie_prep.nnie import cfg_draft, cfg_input_rules
+from nnie_prep.nnie import cfg_draft
 from nnie_prep.nnie.calibration import READABLE, read_tensors
+from nnie_prep.nnie.cfg_input_rules import GUIDE, INPUT_RULES
 from nnie_prep.nnie.cfg_subject import CfgSubject
 from nnie_prep.nnie.finding import Finding, Found, Rule
 from nnie_prep.nnie.mapper_cfg import FEATURE_MAP, GROUP_KEYS, KEYS, ImageGroup
@@ -282,20 +283,19 @@ def cfg_tensor(subject: CfgSubject) -> Iterator[Found]:
             yield Found(None, f"{group.image_list} is empty", 0, wanted, "write one tensor a line", line)
 
 
-_GUIDE = "an engineer's notes on the compiler, which quote the vendor's guide"
 CFG_RULES: tuple[Rule, ...] = (
-    *cfg_input_rules.INPUT_RULES,
-    Rule(cfg_value, "B", _GUIDE, limits=tuple(f"cfg_{name}" for name in (*KEYS, *GROUP_KEYS)
+    *INPUT_RULES,
+    Rule(cfg_value, "B", GUIDE, limits=tuple(f"cfg_{name}" for name in (*KEYS, *GROUP_KEYS)
          if not name.endswith(("_file", "_list")))),
     Rule(cfg_file, "A", "a compiler cannot read what is not there"),
     Rule(cfg_path, "G", "experience with programs of that kind"),
     Rule(cfg_prototxt, "A", "the rules of check, each with its own source"),
-    Rule(cfg_net_type, "B", _GUIDE + ", and working files"),
-    Rule(cfg_high_precision, "B", _GUIDE + ", and the guide as others quote it"),
-    Rule(cfg_roi, "C", _GUIDE),
-    Rule(cfg_stride, "B", _GUIDE, limits=("memory_stride",)),
-    Rule(cfg_no_wk, "B", _GUIDE + ", and working files", "info"),
-    Rule(cfg_picture, "B", _GUIDE, limits=("picture_suffixes",)),
+    Rule(cfg_net_type, "B", GUIDE + ", and working files"),
+    Rule(cfg_high_precision, "B", GUIDE + ", and the guide as others quote it"),
+    Rule(cfg_roi, "C", GUIDE),
+    Rule(cfg_stride, "B", GUIDE, limits=("memory_stride",)),
+    Rule(cfg_no_wk, "B", GUIDE + ", and working files", "info"),
+    Rule(cfg_picture, "B", GUIDE, limits=("picture_suffixes",)),
     Rule(cfg_picture_count, "B", "two readers of the vendor's guide", limits=("calibration_pictures",)),
-    Rule(cfg_tensor, "B", _GUIDE + ", and the vendor's documents on the compiler's successor"),
+    Rule(cfg_tensor, "B", GUIDE + ", and the vendor's documents on the compiler's successor"),
 )  # fmt: skip

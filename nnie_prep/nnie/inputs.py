@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from nnie_prep.description import described_inputs
 from nnie_prep.net import Layer
+from nnie_prep.nnie.cfg_draft import RECURRENT
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.preprocessing import believable, normalising_layer
 from nnie_prep.nnie.subject import Subject, blocks
 from nnie_prep.shapes import Shape
-
-_RECURRENT = ("LSTM", "RNN")
 
 
 def input_size(subject: Subject) -> Iterator[Found]:
@@ -65,7 +64,7 @@ def input_batch(subject: Subject) -> Iterator[Found]:
     Instead: `edit --batch 1`; batch_num in the .cfg then says how many pictures are computed at once.
     """
     limit = subject.limits["input_batch"]
-    if any(layer.type in _RECURRENT for layer in subject.net.layers):
+    if any(layer.type in RECURRENT for layer in subject.net.layers):
         return
     repair = subject.command("edit", "--batch", "1")
     for name, shape, layer, line in list(_pictures(subject)) or _declared(subject):

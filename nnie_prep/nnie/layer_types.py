@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nnie_prep.net import Layer
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Subject
+from nnie_prep.params import DEPTHWISE_TYPES
 from nnie_prep.training_layers import DATA, is_training_layer
 
 _BOXES = (
@@ -30,7 +31,7 @@ _BY_HAND = {
     "NNUpsample": 'write type: "Upsample" with upsample_param { scale: 2 }',
     "Reorg": 'write type: "PassThrough" if it is a plain space-to-depth; Darknet\'s [reorg] is not',
 }
-_DEPTHWISE_ALIASES = ("ConvolutionDepthwise", "DepthwiseConvolution")
+_DEPTHWISE = "DepthwiseConv"
 
 
 def training_layers(subject: Subject) -> Iterator[Found]:
@@ -79,11 +80,9 @@ def unknown_types(subject: Subject) -> Iterator[Found]:
         name = layer.type[:1].upper() + layer.type[1:].lower() if layer.type.isupper() else layer.type
         hint = _BY_HAND.get(name, 'make it type: "Custom" with the shapes of its tops')
         message = f"the chip has no {layer.type}"
-        if layer.type in _DEPTHWISE_ALIASES:
-            message, hint = (
-                f"{message}: it is DepthwiseConv there",
-                subject.set_fields(layer, type="DepthwiseConv"),
-            )
+        if layer.type in DEPTHWISE_TYPES and layer.type != _DEPTHWISE:
+            message = f"{message}: it is {_DEPTHWISE} there"
+            hint = subject.set_fields(layer, type=_DEPTHWISE)
         elif name in _LOWERED:
             message, hint = f"{message}; {_LOWERED[name]}", subject.command("prepare")
         yield Found(layer, message, layer.type, "a type that the chip has", hint)

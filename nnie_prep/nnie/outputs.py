@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nnie_prep.net import Layer
+from nnie_prep.nnie.cfg_draft import ROI_POOLING
 from nnie_prep.nnie.finding import Found, Rule
 from nnie_prep.nnie.subject import Segment, Subject
 
@@ -88,15 +89,14 @@ def roi_layers(subject: Subject) -> Iterator[Found]:
 
     Instead: pool several maps as one, joined by a Concat, or compute a second stage by a model of its own.
     """
-    types = ("ROIPooling", "PSROIPooling")
-    pools = [layer for layer in subject.net.layers if layer.type in types]
+    pools = [layer for layer in subject.net.layers if layer.type in ROI_POOLING]
     limit = subject.limits["roi_layers"]
     if not limit.allows(len(pools)):
         layer = pools[int(limit.at_most or 0)]
         yield Found(layer, f"the net has {len(pools)} ROI pooling layers", len(pools), limit)
     limit = subject.limits["segment_roi_layers"]
     for number, segment in enumerate(subject.segments):
-        own = [layer for layer in segment.layers if layer.type in types]
+        own = [layer for layer in segment.layers if layer.type in ROI_POOLING]
         if not limit.allows(len(own)):
             message = f"segment {number} has {len(own)} ROI pooling layers"
             yield Found(own[int(limit.at_most or 0)], message, len(own), limit)

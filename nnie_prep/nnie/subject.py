@@ -15,6 +15,7 @@ from nnie_prep.net import Layer, Net
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.own_code import OWN_CODE
 from nnie_prep.shapes import Shape, net_input_shapes, walk_shapes
+from nnie_prep.shapes.weights import LEARNED
 
 Parameters = TypeVar("Parameters")
 
@@ -33,10 +34,11 @@ class Segment:
 
 @dataclass(eq=False)
 class Subject:
-    """A net with its limits. `text` is its prototxt as the user wrote it, "" if there is none.
+    """A net with its limits.
 
-    `lines` are those of the text's fields (caffe_io.field_lines), `description` is the STEM.json beside
-    it, and `files` are the prototxt and perhaps the caffemodel, for the commands that repair.
+    `lines` are those of the fields of its prototxt as the user wrote it (caffe_io.field_lines), {} if there
+    is none; `description` is the STEM.json beside it, and `files` are the prototxt and perhaps the
+    caffemodel, for the commands that repair.
     """
 
     net: Net
@@ -156,7 +158,7 @@ class Subject:
     def cut(self, layer: Layer) -> str:
         """`edit` that ends the net before a layer; "" if weights follow, which make it no tail."""
         tail = {layer, *self._following(layer)}
-        if any(one.blobs or one.type in _WITH_WEIGHTS for one in tail):
+        if any(one.blobs or one.type in LEARNED for one in tail):
             return ""
         gone = {name for one in tail for name in one.tops}
         kept = list(dict.fromkeys([*layer.bottoms, *(name for name in self.outputs if name not in gone)]))
@@ -171,9 +173,6 @@ class Subject:
             if fed.intersection(later.bottoms):
                 fed.update(later.tops)
                 yield later
-
-
-_WITH_WEIGHTS = ("Convolution", "Deconvolution", "DepthwiseConv", "InnerProduct", "LSTM", "RNN", "PReLU")
 
 
 def runs_on_cpu(layer: Layer) -> bool:

@@ -10,10 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from nnie_prep.net import Layer, Net
-from nnie_prep.shapes.weights import WEIGHTED
+from nnie_prep.shapes.weights import LEARNED
 from nnie_prep.training_layers import DATA, is_training_layer
-
-LEARNED = (*WEIGHTED, "BatchNorm", "Embed", "LSTM", "PReLU", "RNN")
 
 # A blob between two writings: its writer, None where the net's header feeds it, and its name.
 Version = tuple["Layer | None", str]

@@ -14,6 +14,7 @@ from nnie_prep.shapes.windows import convolution_on
 
 CONVOLUTION_TYPES = ("Convolution", "Deconvolution", *params.DEPTHWISE_TYPES)
 WEIGHTED = (*CONVOLUTION_TYPES, "InnerProduct")  # with num_output, weights and perhaps a bias
+LEARNED = (*WEIGHTED, "BatchNorm", "Embed", "LSTM", "PReLU", "RNN")  # whose weights are learned
 
 
 def blob_shapes(layer: Layer, bottom_shapes: Sequence[Shape]) -> list[Shape]:
