@@ -9,9 +9,11 @@ differs, since for some of Caffe's fields that is not the same. Whether two nets
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -199,12 +201,9 @@ def _longest_rise(places: Sequence[int]) -> set[int]:
     ends: list[int] = []  # index of the smallest last place of a rise of each length
     before: list[int] = []
     for index, place in enumerate(places):
-        low, high = 0, len(ends)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if places[ends[middle]] < place else (low, middle)
-        before.append(ends[low - 1] if low else -1)
-        ends[low : low + 1] = [index]
+        length = bisect_left(ends, place, key=places.__getitem__)
+        before.append(ends[length - 1] if length else -1)
+        ends[length : length + 1] = [index]
     rise = set()
     index = ends[-1] if ends else -1
     while index >= 0:
@@ -240,17 +239,13 @@ def _blob_shape_changes(a: _Shaped, b: _Shaped) -> Iterator[BlobChange]:
     """From the shapes that the parameters imply, as far as both are known."""
     if a.blobs is None or b.blobs is None:
         return
-    for index in range(max(len(a.blobs), len(b.blobs))):
-        old, new = (dict(enumerate(one.blobs or [])).get(index) for one in (a, b))
+    for index, (old, new) in enumerate(zip_longest(a.blobs, b.blobs)):
         if old != new:
             yield BlobChange(index, old, new)
 
 
 def _blob_changes(a: _Shaped, b: _Shaped) -> Iterator[BlobChange]:
-    ours, theirs = a.layer.blobs, b.layer.blobs
-    for index in range(max(len(ours), len(theirs))):
-        old = ours[index] if index < len(ours) else None
-        new = theirs[index] if index < len(theirs) else None
+    for index, (old, new) in enumerate(zip_longest(a.layer.blobs, b.layer.blobs)):
         if old is not None and new is not None and tuple(old.shape) == tuple(new.shape):
             change = _compare_values(index, old, new)
             if change.differing:

@@ -137,8 +137,7 @@ def asked(text: str, net: Net) -> Normalization:
 
 
 def _with(start: Normalization, options: Mapping[str, str], where: str) -> Normalization:
-    known = set(Normalization._fields)
-    changes: dict[str, Any] = {key: value for key, value in options.items() if key in known}
+    changes: dict[str, Any] = {}
     for key in ("scale", "mean"):
         if key in options:
             changes[key] = _numbers(key, options[key], where)
@@ -147,8 +146,11 @@ def _with(start: Normalization, options: Mapping[str, str], where: str) -> Norma
             changes[key] = options[key].upper()
             if changes[key] not in ORDERS:
                 raise UserError(f"{key}={options[key]} is no order of channels", where, "write rgb or bgr")
-    if options.get("border", "inexact") != "inexact":
-        raise UserError(f"border={options['border']} is not known", where, "write border=inexact, or nothing")
+    if "border" in options:
+        changes["border"] = options["border"]
+        if changes["border"] != "inexact":
+            text = f"border={options['border']} is not known"
+            raise UserError(text, where, "write border=inexact, or nothing")
     if "input" in options:
         changes["blob"] = options["input"]
     found = start._replace(**changes)

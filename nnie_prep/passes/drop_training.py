@@ -20,7 +20,7 @@ from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.passes.data_shapes import data_shape
 from nnie_prep.passes.training import TrainingParts, is_source, training_parts
-from nnie_prep.shapes import Shape
+from nnie_prep.shapes import Shape, net_input_shapes
 from nnie_prep.training_layers import DATA, is_training_layer
 
 GONE = Fate((), "dropped: only training needs it")
@@ -77,16 +77,14 @@ def _input_shapes(net: Net, parts: TrainingParts) -> tuple[dict[Layer, dict[str,
     """The sources to be written as Input layers, each with the tops that stay; and what prevents it."""
     shapes: dict[Layer, dict[str, Shape]] = {}
     problems = []
+    declared = net_input_shapes(net)
     others = any(layer is None or layer.type != "DummyData" for layer, _ in parts.needed)
     for layer in filter(is_source, net.layers):
         stays = [name for name in layer.tops if (layer, name) not in parts.gone]
         if not stays or (len(stays) == len(layer.tops) and layer.type not in DATA):
             continue
         if layer.type == "Input":
-            declared = [tuple(shape.dim) for shape in layer.proto.input_param.shape]
-            declared = declared * len(layer.tops) if len(declared) == 1 else declared
-            by_name = dict(zip(layer.tops, declared, strict=False))
-            shapes[layer] = {name: by_name.get(name, ()) for name in stays}
+            shapes[layer] = {name: declared.get(name, ()) for name in stays}
         elif layer.type not in DATA or (layer.type == "DummyData" and others):
             if len(stays) < len(layer.tops):
                 reason = f"of its tops only {', '.join(stays)} would be left; write it as an Input layer"

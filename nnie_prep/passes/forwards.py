@@ -84,12 +84,11 @@ def spoils_shift(layer: Layer, whose: str) -> str:
     """Why some outputs would not see a shift through all weights, or ""."""
     if layer.type == "InnerProduct":
         return ""
-    param = layer.proto.convolution_param
-    if layer.type == "Deconvolution":
-        strides = (*param.stride, param.stride_h or 1, param.stride_w or 1)
-        if {*layer.blobs[0].shape[2:], *strides} != {1}:
+    window = params.convolution(layer)
+    if window.is_deconvolution:
+        if {*window.kernel, *window.stride} != {1}:
             return f"not all outputs of {layer.name} would see the shift of {whose} through all weights"
-    elif any((*param.pad, param.pad_h, param.pad_w)):
+    elif any(window.pad):
         return f"{layer.name} pads with zeros, which the shift of {whose} does not reach"
     return ""
 

@@ -11,7 +11,7 @@ does, with a note, an output that is wanted by name.
 from __future__ import annotations
 
 from nnie_prep.blob_map import Fate, Note
-from nnie_prep.names import fits, shortened
+from nnie_prep.names import LONGEST, fits, shortened
 from nnie_prep.net import Net
 
 
@@ -26,6 +26,6 @@ def rename_long_names(net: Net) -> list[Note]:
             continue
         short = shortened(name, net.blob_names())
         net.rename_blob(name, short)
-        text = f"blob renamed to {short}: {len(name.encode())} bytes, and there is room for 31"
+        text = f"blob renamed to {short}: {len(name.encode())} bytes, and there is room for {LONGEST}"
         notes.append(Note(name, text, fates={name: Fate((short,))}))
     return notes

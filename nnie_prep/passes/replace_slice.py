@@ -20,8 +20,6 @@ from nnie_prep.passes.replacement import free_name, replace_layer
 from nnie_prep.shapes import Shape, known_shapes, top_shapes
 from nnie_prep.shapes.weights import WEIGHTED
 
-_DROPPED = "dropped: a part of {} that nobody reads"
-
 
 def replace_slice(net: Net) -> list[Note]:
     """Replaces each Slice that has both, tops that are read and tops that are not."""
@@ -60,7 +58,7 @@ def _replaced(net: Net, layer: Layer, read: list[bool], shape: Shape | None) -> 
     tops = [layer.tops[place] for place in kept]
     name, bottom = layer.name, layer.bottoms[0]
     top = tops[0] if len(tops) == 1 else free_name(net, f"{bottom}-read")
-    fates = {one: Fate((), _DROPPED.format(bottom)) for one in unread}
+    fates = {one: Fate((), f"dropped: a part of {bottom} that nobody reads") for one in unread}
 
     row, reason = producer(net, layer)
     if row:
