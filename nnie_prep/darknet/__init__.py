@@ -16,7 +16,6 @@ from nnie_prep.composites import cost_of
 from nnie_prep.darknet.approximation import APPROXIMATIONS, Approximation
 from nnie_prep.darknet.builder import (
     INPUT,
-    BatchNormForm,
     Builder,
     NotKnown,
     Output,
@@ -39,7 +38,7 @@ from nnie_prep.darknet.emit_nothing import emit_cost, emit_identity
 from nnie_prep.darknet.emit_pooling import emit_avgpool, emit_local_avgpool, emit_maxpool
 from nnie_prep.darknet.emit_resampling import emit_crop, emit_reorg, emit_reorg3d, emit_upsample
 from nnie_prep.darknet.emit_shortcut import emit_shortcut
-from nnie_prep.darknet.weights import Flavor, WeightsFile
+from nnie_prep.darknet.weights import BatchNormForm, Flavor, WeightsFile
 from nnie_prep.errors import UserError
 from nnie_prep.nnie_caffe_pb2 import NetParameter
 from nnie_prep.shapes.checks import MOST_ELEMENTS

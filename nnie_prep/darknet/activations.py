@@ -136,21 +136,16 @@ def _hard_mish(build: Builder, blob: str, owned: bool) -> str:
 # ---- over all channels of a pixel --------------------------------------------------------------
 
 
-def _channel_sum(build: Builder, suffix: str, blob: str, weight: float, bias: float) -> str:
-    """bias + weight * (sum over the channels), the same in every channel of the result."""
-    channels = build.shapes[blob][1]
-    return build.add(
-        "Convolution",
-        suffix,
-        blob,
-        blobs=[kernels.filled((channels, channels, 1, 1), weight), kernels.filled((channels,), bias)],
-        convolution_param={"num_output": channels, "kernel_size": [1]},
-    )
-
-
 def _share(build: Builder, positive: str) -> str:
     """x / (1e-4 + sum of the channels)"""
-    divisor = _channel_sum(build, "act-sum", positive, 1.0, _NORMALIZE_EPS)
+    channels = build.shapes[positive][1]
+    divisor = build.add(
+        "Convolution",
+        "act-sum",
+        positive,
+        blobs=[kernels.filled((channels, channels, 1, 1), 1.0), kernels.filled((channels,), _NORMALIZE_EPS)],
+        convolution_param={"num_output": channels, "kernel_size": [1]},
+    )
     build.add("Power", "act-inverse", divisor, in_place=True, **power(power=-1.0)[1])
     return times(build.adder("act"), positive, divisor)
 

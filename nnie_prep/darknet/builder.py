@@ -25,14 +25,13 @@ from nnie_prep.blob import Blob, DeferredBlob
 from nnie_prep.composites import Add
 from nnie_prep.darknet.approximation import Approximated, Approximation
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.weights import Flavor, Stored, Stream
+from nnie_prep.darknet.weights import BatchNormForm, Flavor, Stored, Stream
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 from nnie_prep.shapes import Shape, top_shapes
 
 Target = Literal["nnie", "caffe"]
-BatchNormForm = Literal["standard", "pjreddie-cpu"]
 
 INPUT = "data"
 
@@ -203,6 +202,16 @@ class Builder:
                 "read the section before that, with [route]",
             )
         return found
+
+    # ---- what is left to the CPU -----------------------------------------------------------
+
+    def add_head(self, source: Output, kind: str, **described: Any) -> None:
+        """Describes what the CPU does with the output that the section reads (heads.py), as JSON values."""
+        section = self.section
+        first = {"index": self.index, "section": section.type, "line": section.line}
+        self.heads.append(
+            {**first, "blob": source.blob, "shape": list(source.shape), "type": kind, **described}
+        )
 
     # ---- weights ---------------------------------------------------------------------------
 

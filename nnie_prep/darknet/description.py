@@ -14,7 +14,7 @@ def describe(conversion: Conversion, blob_map: BlobMap | None = None) -> dict[st
 
         layers: [{index, section, line, blob | blobs | none, inexact?}]
         heads:  [{index, section, line, blob | blobs | none, type, shape, ...}]    see heads.py
-        input:  {blob, shape, range, order, letter_box}
+        input:  {blob, shape, range, scale, order, letter_box}
 
     `blobs` are to be concatenated along the channels; `none` is the reason why there is no blob; `inexact`
     is what the user had computed in the place of the section.

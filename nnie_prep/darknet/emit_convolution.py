@@ -6,7 +6,7 @@ activations that need more than one layer, which write `layerN-act`, and the blu
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nnie_prep import kernels
 from nnie_prep.blob import Array, Blob, DeferredBlob
@@ -16,7 +16,7 @@ from nnie_prep.darknet.cfg import Section
 from nnie_prep.params import Pair
 
 # AlexeyAB blas.c:292; pjreddie has it on the GPU (blas_kernels.cu:200) and sqrt(var) + 1e-6 on the CPU.
-BATCH_NORM_EPS = 1e-5
+_EPS = 1e-5
 _PJREDDIE_CPU_EPS = 1e-6
 
 
@@ -158,16 +158,14 @@ def _weights(build: Builder, section: Section, wanted: ConvolutionWeights) -> Co
     if build.flavor == "alexeyab" and section.has("share_index"):
         return _shared(build, section, wanted)
     n = wanted.filters
-    taken: dict[str, Blob | None] = {"biases": build.take((n,), "biases")}
+    taken: dict[str, Any] = {"biases": build.take((n,), "biases")}
     if wanted.batch_normalize:
         for what in ("scales", "mean", "variance"):
             taken[what] = build.take((n,), what)
     shape = (n, wanted.channels // wanted.groups, wanted.size, wanted.size)
     flipped = bool(section.int("flipped", 0))
     weights = build.take(shape, "weights", "transposed" if flipped else "plain")
-    return ConvolutionWeights(
-        n, wanted.channels, wanted.groups, wanted.size, wanted.batch_normalize, **taken, weights=weights
-    )
+    return wanted._replace(**taken, weights=weights)
 
 
 def _shared(build: Builder, section: Section, wanted: ConvolutionWeights) -> ConvolutionWeights:
@@ -205,7 +203,7 @@ def normalize(
     has_bias: bool = True,
 ) -> str:
     """BatchNorm and Scale; returns the top. All four are (channels,)."""
-    eps = BATCH_NORM_EPS
+    eps = _EPS
     if build.bn_form == "pjreddie-cpu":
         # sqrt(variance' + 0) = sqrt(variance) + 1e-6
         eps = 0.0

@@ -45,7 +45,10 @@ def emit_softmax(build: Builder, section: Section) -> Output:
     tree = section.string("tree")
     source = build.input()
     if tree:
-        return _softmax_tree(build, section, tree, temperature)
+        # One softmax for each group of a tree of classes, whose file is not at hand.
+        build.add_head(source, "softmax", tree=tree, temperature=temperature)
+        why = "a softmax over the groups of a tree of classes: computed on the CPU"
+        return Output(source.shape, none=why)
     if source.count % groups:
         raise refusal(
             section,
@@ -69,24 +72,6 @@ def emit_softmax(build: Builder, section: Section) -> Output:
         blob = build.shaped(blob, (1, source.count))
     blob = build.add("Softmax", "softmax", blob, softmax_param={"axis": axis} if axis != 1 else {})
     return Output(source.shape, blob, flat=True)
-
-
-def _softmax_tree(build: Builder, section: Section, tree: str, temperature: float) -> Output:
-    """One softmax for each group of a tree of classes, whose file is not at hand: left to the CPU."""
-    source = build.input()
-    build.heads.append(
-        {
-            "index": build.index,
-            "section": section.type,
-            "line": section.line,
-            "blob": source.blob,
-            "shape": list(source.shape),
-            "type": "softmax",
-            "tree": tree,
-            "temperature": temperature,
-        }
-    )
-    return Output(source.shape, none="a softmax over the groups of a tree of classes: computed on the CPU")
 
 
 def emit_implicit(build: Builder, section: Section) -> Output:

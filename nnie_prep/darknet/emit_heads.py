@@ -20,16 +20,5 @@ def emit_head(build: Builder, section: Section) -> Output:
     """Describes the head; its type is the section's."""
     describe: Describe = heads.DESCRIPTIONS[section.type]
     source = build.input()
-    description = describe(build, section, source)
-    build.heads.append(
-        {
-            "index": build.index,
-            "section": section.type,
-            "line": section.line,
-            "blob": source.blob,
-            "shape": list(source.shape),
-            "type": section.type,
-            **description,
-        }
-    )
+    build.add_head(source, section.type, **describe(build, section, source))
     return Output(source.shape, none=f"a {section.type} head: decoded on the CPU")

@@ -21,13 +21,8 @@ def emit_upsample(build: Builder, section: Section) -> Output:
     if stride == 1 and scale == 1.0:
         return Output(source.shape, blob)
     channels, height, width = source.shape
-    if stride < 0 and (height % stride or width % stride):
-        raise refusal(
-            section,
-            "stride",
-            f"stride={stride} does not divide its input, {height} x {width}; Darknet mixes up its rows",
-            "correct it",
-        )
+    if stride < 0:
+        _check_divides(section, source, stride)
     if abs(stride) == 1:
         blob = build.add("Power", "upsample", blob, power_param={"scale": scale})
     elif build.target == "nnie" and stride == 2 and scale == 1.0:

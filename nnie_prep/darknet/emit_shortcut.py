@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from nnie_prep import kernels
 from nnie_prep.blob import Array, DeferredBlob
+from nnie_prep.composites import selected
 from nnie_prep.darknet.activations import IN_SHORTCUT, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section, shown
@@ -68,21 +69,13 @@ def _sum(build: Builder, section: Section) -> tuple[str, tuple[int, int, int]]:
     return blob, source.shape
 
 
-def _numbered(suffix: str, number: int) -> str:
-    return suffix if number == 1 else f"{suffix}{number}"
-
-
 def _fit_channels(build: Builder, number: int, source: Output, channels: int) -> str:
     """The first channels; where there are fewer, zeros follow."""
     blob = build.picture(source)
     if source.channels == channels:
         return blob
-    return build.add(
-        "Convolution",
-        _numbered("channels", number),
-        blob,
-        blobs=[kernels.selection(range(channels), source.channels)],
-        convolution_param=kernels.convolution_param(channels, (1, 1)),
+    return selected(
+        build.add, "channels" if number == 1 else f"channels{number}", blob, source.channels, range(channels)
     )
 
 

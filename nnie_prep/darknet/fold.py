@@ -24,8 +24,9 @@ import numpy as np
 
 from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section, read_cfg
-from nnie_prep.darknet.reference import BatchNormForm, Reference
-from nnie_prep.darknet.weights import Flavor, Taken, WeightsFile
+from nnie_prep.darknet.reference import Reference
+from nnie_prep.darknet.reference.convolution import STATISTICS
+from nnie_prep.darknet.weights import BatchNormForm, Flavor, Taken, WeightsFile
 from nnie_prep.errors import UserError
 from nnie_prep.weights import (
     Factors,
@@ -42,9 +43,6 @@ _BLOCK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 # A key, blanks, an integer whose digits may have blanks between them as everything in a cfg, a remark.
 _OPTION = re.compile(rb"([^=]*=[ \t\r]*)([+-]?[ \t\r]*[0-9](?:[ \t\r]*[0-9])*)(.*)", re.DOTALL)
-
-# The parameters of BatchNorm as the reference names them; beside them a section has biases and weights.
-_STATISTICS = ("scales", "rolling mean", "rolling variance")
 
 # cbn=1 is batch_normalize=2 (AlexeyAB parser.c parse_convolutional).
 _SWITCHES = {"convolutional": ("batch_normalize", "cbn"), "connected": ("batch_normalize",)}
@@ -101,7 +99,7 @@ def read_fold(
     if file.note:
         notes.append(f"{weights}: {file.note}; the new file has the header that Darknet reads")
     gone = sum(
-        taken.size for taken in file.taken if taken.section.index in factors and taken.what in _STATISTICS
+        taken.size for taken in file.taken if taken.section.index in factors and taken.what in STATISTICS
     )
     return Fold(
         reference=reference,
@@ -125,7 +123,7 @@ def _all_factors(file: WeightsFile, bn_form: BatchNormForm) -> tuple[dict[int, F
         section = next(iter(tensors.values())).section
         if section.type not in _SWITCHES or "scales" not in tensors:
             continue
-        biases, scales, mean, variance = (file.stored(tensors[what]) for what in ("biases", *_STATISTICS))
+        biases, scales, mean, variance = (file.stored(tensors[what]) for what in ("biases", *STATISTICS))
         factors = _batch_norm(mean, variance, bn_form).then(scale_factors(scales, biases))
         if factors.are_finite():
             found[index] = factors
@@ -162,7 +160,7 @@ def _owners(sections: list[Section], flavor: Flavor) -> dict[int, int]:
 
 def _tensor(file: WeightsFile, taken: Taken, factors: Factors | None) -> Iterator[Array]:
     """The floats of one tensor, in the order of the file, as they are to be written."""
-    if factors is None or taken.what not in ("biases", "weights", *_STATISTICS):
+    if factors is None or taken.what not in ("biases", "weights", *STATISTICS):
         yield from (file.stored(taken, first, count) for first, count in _blocks(taken.size, 1))
     elif taken.what == "biases":
         yield factors.shift.astype(np.float32)

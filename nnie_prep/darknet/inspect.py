@@ -22,7 +22,7 @@ from nnie_prep.darknet.reference.activations import activation_fault
 from nnie_prep.darknet.reference.convolution import local
 from nnie_prep.darknet.reference.plan import Plan, Step
 from nnie_prep.darknet.reference.resampling import reorg
-from nnie_prep.darknet.weights import Flavor, Ledger, Taken, WeightsFile, read_header
+from nnie_prep.darknet.weights import Flavor, Header, Ledger, Taken, WeightsFile, read_header
 from nnie_prep.errors import UserError
 
 Shape = tuple[int, int, int]
@@ -133,7 +133,7 @@ def inspect(cfg: Path, weights: Path | None = None, *, flavor: Flavor = "alexeya
         rows=rows,
         floats=start,
         bflops=sum(row.bflops or 0.0 for row in rows),
-        fit=_fit(weights, rows, start, flavor) if weights and header else None,
+        fit=_fit(weights, header, rows, start, flavor) if weights and header else None,
         problems=net_problems,
         warnings=[
             str(remark) for section in sections if section.index in known for remark in section.unused()
@@ -295,8 +295,7 @@ def _before_blur(build: Builder) -> Shape | None:
 # ---- the weights file ------------------------------------------------------------------------
 
 
-def _fit(weights: Path, rows: Sequence[Row], wanted: int | None, flavor: Flavor) -> Fit:
-    header = read_header(weights, flavor)
+def _fit(weights: Path, header: Header, rows: Sequence[Row], wanted: int | None, flavor: Flavor) -> Fit:
     if wanted is not None and header.size % 4 == 0:
         file = WeightsFile(weights, flavor)
         file.taken = [taken for row in rows for taken in row.tensors or ()]

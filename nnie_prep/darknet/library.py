@@ -35,9 +35,9 @@ import numpy as np
 
 from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import Section, read_cfg
-from nnie_prep.darknet.reference import BatchNormForm, Reference
+from nnie_prep.darknet.reference import Reference
 from nnie_prep.darknet.reference.precision import in_float64
-from nnie_prep.darknet.weights import Flavor, WeightsFile
+from nnie_prep.darknet.weights import BatchNormForm, Flavor, WeightsFile
 from nnie_prep.errors import UserError
 
 WORKER = Path(__file__).with_name("library_worker.py")

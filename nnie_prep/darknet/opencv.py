@@ -26,6 +26,7 @@ import numpy as np
 from nnie_prep.blob import Array
 from nnie_prep.darknet.cfg import TRAINING_KEYS, Section, read_cfg
 from nnie_prep.darknet.reference import Reference
+from nnie_prep.darknet.reference.convolution import STATISTICS
 from nnie_prep.darknet.reference.precision import in_float64
 from nnie_prep.darknet.weights import WeightsFile
 from nnie_prep.errors import UserError
@@ -64,7 +65,7 @@ _WITHOUT_OUTPUT = frozenset(("cost", "region", "yolo"))
 # What OpenCV's BatchNorm lacks under the root: Darknet's 1e-5 (blas.c:292) less its own 1e-6.
 _MISSING_EPS = 1e-5 - 1e-6
 # The order in which OpenCV reads the weights of a section.
-_ORDER = ("biases", "scales", "rolling mean", "rolling variance", "weights")
+_ORDER = ("biases", *STATISTICS, "weights")
 # A version whose `seen` has 8 bytes and whose matrices are not transposed.
 _HEADER = np.array([0, 2, 5, 0, 0], "<i4")
 

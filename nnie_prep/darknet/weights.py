@@ -41,6 +41,7 @@ from nnie_prep.outputs.target_checks import stat_of_input
 from nnie_prep.stored import read_floats, read_in_pieces
 
 Flavor = Literal["alexeyab", "pjreddie"]
+BatchNormForm = Literal["standard", "pjreddie-cpu"]  # what it divides by; see emit_convolution.py
 Stored = Literal["plain", "transposed", "by_version"]
 
 # version + 8 bytes of `seen`, version + 4 bytes, version alone, nothing

@@ -18,8 +18,9 @@ from nnie_prep.blob_map import BlobMap, Fate, Note
 from nnie_prep.caffe_io import format_prototxt, write_caffemodel
 from nnie_prep.darknet import EMITTERS, Conversion, convert, describe
 from nnie_prep.darknet import REFUSED as NOT_CONVERTED
-from nnie_prep.darknet.builder import BatchNormForm, Target
+from nnie_prep.darknet.builder import Target
 from nnie_prep.darknet.cfg import ALIASES
+from nnie_prep.darknet.weights import BatchNormForm
 from nnie_prep.engines import caffe_engine
 from nnie_prep.engines.numpy import forward
 from nnie_prep.errors import UserError

@@ -21,10 +21,10 @@ from fuzzing.trial import Small, Trial, check_lean, check_message, command, read
 from nnie_prep import passes
 from nnie_prep.blob_map import BlobMap
 from nnie_prep.darknet import EMITTERS, REFUSED, convert, describe
-from nnie_prep.darknet.builder import BatchNormForm, Target
+from nnie_prep.darknet.builder import Target
 from nnie_prep.darknet.cfg import ALIASES, TRAINING_KEYS
 from nnie_prep.darknet.inspect import inspect
-from nnie_prep.darknet.weights import Flavor
+from nnie_prep.darknet.weights import BatchNormForm, Flavor
 from nnie_prep.errors import UserError
 
 SUFFIXES = (".cfg", ".weights")

@@ -32,11 +32,11 @@ from nnie_prep.darknet.cfg import Section, read_cfg, shown
 from nnie_prep.darknet.reference import convolution, heads, joining, resampling
 from nnie_prep.darknet.reference.activations import activation_fault
 from nnie_prep.darknet.reference.joining import shortcut_fault
-from nnie_prep.darknet.reference.plan import BatchNormForm, Plan, Shape, Step, check_size
-from nnie_prep.darknet.weights import Flavor, WeightsFile
+from nnie_prep.darknet.reference.plan import Plan, Shape, Step, check_size
+from nnie_prep.darknet.weights import BatchNormForm, Flavor, WeightsFile
 from nnie_prep.errors import UserError
 
-__all__ = ["BatchNormForm", "Reference", "load"]
+__all__ = ["Reference", "load"]
 
 _BUILDERS: dict[str, Callable[[Section, Plan], Step]] = {
     **convolution.BUILDERS,

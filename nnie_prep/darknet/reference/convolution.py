@@ -12,8 +12,12 @@ import numpy as np
 from nnie_prep.blob import Array, Blob
 from nnie_prep.darknet.cfg import Section
 from nnie_prep.darknet.reference.activations import activation
-from nnie_prep.darknet.reference.plan import BatchNormForm, Plan, Step, inconsistent, quotient, values
+from nnie_prep.darknet.reference.plan import Plan, Step, inconsistent, quotient, values
+from nnie_prep.darknet.weights import BatchNormForm
 from nnie_prep.errors import UserError
+
+# What BatchNorm takes from the stream, in its order; beside them a section has biases and weights.
+STATISTICS = ("scales", "rolling mean", "rolling variance")
 
 # The unfolded input that lies in memory at a time, in floats.
 _COLUMNS = 1 << 23
@@ -202,7 +206,7 @@ def _conv_weights(
 
 
 def _batchnorm_parameters(section: Section, plan: Plan, channels: int) -> list[Blob]:
-    return [plan.take((channels,), what, section) for what in ("scales", "rolling mean", "rolling variance")]
+    return [plan.take((channels,), what, section) for what in STATISTICS]
 
 
 def connected(section: Section, plan: Plan) -> Step:

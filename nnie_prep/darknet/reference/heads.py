@@ -39,15 +39,15 @@ def softmax(section: Section, plan: Plan) -> Step:
     return plan.step(section, (size,), [plan.previous], compute)
 
 
-def _anchors(section: Section, channels: int, entries: int) -> int:
+def _anchors(section: Section, channels: int, entries: int, number: int = 0) -> int:
     """How many anchors a head has. UserError: they do not account for the input's channels."""
-    number = len(section.ints("mask")) or section.int("num", 1, at_least=1)
+    number = number or section.int("num", 1, at_least=1)
     if channels != number * entries:
         raise UserError(
             f"{section} needs {number} anchors x {entries} = {number * entries} channels, its input has "
             f"{channels}",
             section.where(),
-            "correct filters= of the convolution before, or classes=, mask=, num= here",
+            "correct filters= of the convolution before, or classes=, coords=, mask=, num= here",
         )
     return number
 
@@ -56,7 +56,7 @@ def yolo(section: Section, plan: Plan) -> Step:
     """Logistic on x, y, objectness and classes, then x and y stretched by scale_x_y (yolo_layer.c:691)."""
     shape = plan.image(plan.previous, section)
     classes = section.int("classes", 20, at_least=0)
-    number = _anchors(section, shape[0], classes + 5)
+    number = _anchors(section, shape[0], classes + 5, len(section.ints("mask")))
     modern = plan.flavor == "alexeyab"
     stretch = section.float("scale_x_y", 1.0) if modern else 1.0
     raw = bool(section.int("new_coords", 0)) if modern else False
@@ -76,7 +76,7 @@ def gaussian_yolo(section: Section, plan: Plan) -> Step:
     """Entries x, y, w, h, each with its deviation behind it, objectness, classes (gaussian_yolo_layer.c)."""
     shape = plan.image(plan.previous, section)
     classes = section.int("classes", 20, at_least=0)
-    number = _anchors(section, shape[0], classes + 9)
+    number = _anchors(section, shape[0], classes + 9, len(section.ints("mask")))
     stretch = section.float("scale_x_y", 1.0)
 
     def compute(inputs: list[Array], dtype: Any) -> Any:
@@ -98,15 +98,8 @@ def region(section: Section, plan: Plan) -> Step:
     shape = plan.image(plan.previous, section)
     classes = section.int("classes", 20, at_least=1)
     coords = section.int("coords", 4, at_least=0)
-    number = section.int("num", 1, at_least=1)
     entries = classes + coords + 1
-    if shape[0] != number * entries:
-        raise UserError(
-            f"{section} needs {number} anchors x {entries} = {number * entries} channels, its input has "
-            f"{shape[0]}",
-            section.where(),
-            "correct filters= of the convolution before, or classes=, coords=, num= here",
-        )
+    number = _anchors(section, shape[0], entries)
     by_softmax = bool(section.int("softmax", 0))
     if section.has("tree"):
         return plan.step(section, (), [plan.previous], lambda inputs, dtype: None)

@@ -190,8 +190,7 @@ def implicit(section: Section, plan: Plan) -> Step:
 
 def activation_layer(section: Section, plan: Plan) -> Step:
     """The activation alone."""
-    activate = activation(section, plan.flavor)
-    return _alike(section, plan, lambda x: activate(x))
+    return _alike(section, plan, activation(section, plan.flavor))
 
 
 def logistic_layer(section: Section, plan: Plan) -> Step:

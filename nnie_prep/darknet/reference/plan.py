@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from nnie_prep.blob import Array, Blob
 from nnie_prep.darknet.cfg import Section
-from nnie_prep.darknet.weights import Flavor, Stored, Stream
+from nnie_prep.darknet.weights import BatchNormForm, Flavor, Stored, Stream
 from nnie_prep.errors import UserError
-
-BatchNormForm = Literal["standard", "pjreddie-cpu"]
 
 # (C, H, W), or (n,) where Darknet leaves the output without width, height and channels.
 Shape = tuple[int, ...]
