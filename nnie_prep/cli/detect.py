@@ -18,7 +18,7 @@ from typing import Any
 from nnie_prep import __version__
 from nnie_prep.caffe_io import read_net, read_prototxt
 from nnie_prep.cli.detect_kinds import Detector, darknet_detector, ssd_detector
-from nnie_prep.cli.judges import engine_of
+from nnie_prep.cli.judges import computed
 from nnie_prep.cli.report import Progress, size_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.detection import Detection
@@ -76,14 +76,7 @@ def detect_on_picture(options: Namespace) -> int:
             else darknet_detector(options, net, picture, description)
         )
         progress("running the net")
-        blobs = engine_of(options).run(net, {detector.source: detector.fed}, wanted=detector.wanted)
-        missing = sorted(detector.wanted - blobs.keys())
-        if missing:
-            raise UserError(
-                f"the {options.engine} engine cannot compute {', '.join(missing)}: unknown layer type",
-                str(options.prototxt),
-                "use --engine caffe with a Caffe that has the layer",
-            )
+        blobs, _ = computed(options, net, {detector.source: detector.fed}, sorted(detector.wanted))
         found = detector.decode(blobs)
         progress("drawing")
         drawn, lacking = draw(picture, found, detector.names, options.font)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from nnie_prep import diff as nets
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.report import Progress, count_text, shape_text, table
+from nnie_prep.cli.report import Progress, count_text, json_value, shape_text, table
 from nnie_prep.cli.weights import has_weights, reader_of
 from nnie_prep.diff import BlobChange, Difference, ValueChange
 from nnie_prep.errors import UserError
@@ -179,7 +178,7 @@ def _layer_json(layer: Layer) -> dict[str, Any]:
 
 
 def _change_json(change: ValueChange) -> dict[str, Any]:
-    return {"what": change.what, "a": _number(change.a), "b": _number(change.b)}
+    return {"what": change.what, "a": json_value(change.a), "b": json_value(change.b)}
 
 
 def _blob_json(blob: BlobChange) -> dict[str, Any]:
@@ -188,13 +187,6 @@ def _blob_json(blob: BlobChange) -> dict[str, Any]:
         "a": blob.a,
         "b": blob.b,
         "differing": blob.differing,
-        "max_abs": _number(blob.max_abs),
-        "relative": _number(blob.relative),
+        "max_abs": json_value(blob.max_abs),
+        "relative": json_value(blob.relative),
     }
-
-
-def _number(value: Any) -> Any:
-    """JSON has no infinity and no NaN; they are written as strings."""
-    if isinstance(value, list):
-        return [_number(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

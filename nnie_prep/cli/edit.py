@@ -21,10 +21,10 @@ from nnie_prep.cli.report import (
     count_text,
     few,
     shape_text,
-    size_text,
     table,
     verdict_json,
     verdict_text,
+    written_text,
 )
 from nnie_prep.cli.weights import named_after, reader_of, save_with_caffe
 from nnie_prep.description import as_text, made_by
@@ -130,7 +130,7 @@ def _change(name: str, values: list[str]) -> edits.Edit:
     if name == "from":
         return lambda net: cuts.from_(net, values)
     if name in ("rename-layer", "rename-blob"):
-        old, new = _halves(name, value, "OLD=NEW")
+        old, new = _halves(name, value)
         rename = layers.rename_layer if name == "rename-layer" else layers.rename_blob
         return lambda net: rename(net, old, new)
     if name == "drop":
@@ -150,10 +150,10 @@ def _change(name: str, values: list[str]) -> edits.Edit:
     return lambda net: fields.set_field(net, value[:end].strip(), value[end + 1 :].strip())
 
 
-def _halves(name: str, value: str, form: str) -> tuple[str, str]:
+def _halves(name: str, value: str) -> tuple[str, str]:
     old, sign, new = value.partition("=")
     if not sign:
-        raise UserError("names no two things", f"--{name} {value}", f"write --{name} {form}")
+        raise UserError("names no two things", f"--{name} {value}", f"write --{name} OLD=NEW")
     return old, new
 
 
@@ -249,9 +249,7 @@ def _text(options: Namespace, given: Sequence[Path], outcome: _Outcome) -> list[
     else:
         lines.append(verdict_text(outcome.verdict, options.verbose))
     lines.append("")
-    if outcome.passed:
-        return lines + [f"wrote {path} ({size_text(path.stat().st_size)})" for path in outcome.written[::-1]]
-    return [*lines, "nothing was written; --no-verify writes the result unproven"]
+    return lines + written_text(outcome.written[::-1] if outcome.passed else [])
 
 
 def _json(given: Sequence[Path], outcome: _Outcome) -> dict[str, Any]:

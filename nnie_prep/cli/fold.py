@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnie_prep import __version__
 from nnie_prep.cli.placing import beside, folder_of, placed
-from nnie_prep.cli.report import Progress, count_text, few, size_text, table, verdict_json, verdict_text
+from nnie_prep.cli.report import Progress, count_text, few, proof_text, table, verdict_json, written_text
 from nnie_prep.darknet.fold import Fold, read_fold
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_by import head_comment, without_head
@@ -74,15 +74,7 @@ def _text(options: Namespace, fold: Fold, verdict: Verdict | None, written: list
     lines += few(fold.notes, "note", options.verbose)
     before, after = fold.floats
     lines += ["", table(("", "before", "after"), [("floats", f"{before:,}", f"{after:,}")]), ""]
-    if verdict is None:
-        lines.append("NOT VERIFIED: --no-verify was given")
-    else:
-        lines.append(verdict_text(verdict, options.verbose))
-    lines.append("")
-    lines += [f"wrote {path} ({size_text(path.stat().st_size)})" for path in written]
-    if not written:
-        lines.append("nothing was written; --no-verify writes the result unproven")
-    return lines
+    return [*lines, proof_text(verdict, options.verbose), "", *written_text(written)]
 
 
 def _json(options: Namespace, fold: Fold, verdict: Verdict | None, written: list[Path]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnie_prep import __version__
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.judges import engine_of
+from nnie_prep.cli.judges import computed
 from nnie_prep.cli.report import Progress, shape_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.errors import UserError
@@ -35,15 +35,7 @@ def run(options: Namespace) -> int:
         names = net.outputs() if options.blobs == "outputs" else net.blob_names()
         with Progress(not options.quiet and not options.json) as progress:
             progress("running the net")
-            engine = engine_of(options)
-            blobs = engine.run(net, feeds, wanted=set(names))
-        missing = [name for name in names if name not in blobs]
-        if missing:
-            raise UserError(
-                f"the {options.engine} engine cannot compute {', '.join(missing)}: unknown layer type",
-                str(options.prototxt),
-                "use --engine caffe with a Caffe that has the layer",
-            )
+            blobs, told = computed(options, net, feeds, names)
         with out.open(options.output) as file:
             made = out.made(f"nnie_prep {__version__} run", [f"--blobs {options.blobs}"])
             write_npz(file, {name: blobs[name] for name in names}, made)
@@ -60,6 +52,6 @@ def run(options: Namespace) -> int:
             for name in names
         ]
         print(table(("blob", "shape", "min", "mean", "max"), rows))
-        print("".join(f"{text}\n" for text in engine.told), end="")
+        print("".join(f"{text}\n" for text in told), end="")
         print(f"wrote {options.output}")
     return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nnie_prep.blob_map import Note, blobs_in
 from nnie_prep.caffe_io import format_prototxt
 from nnie_prep.cli.job_report import figures_text
-from nnie_prep.cli.report import count_text, shape_text, size_text, table, verdict_text
+from nnie_prep.cli.report import count_text, proof_text, shape_text, size_text, table
 from nnie_prep.nnie import check, read_limits
 from nnie_prep.nnie.cfg_draft import compile_mode, norm_type
 from nnie_prep.nnie.preprocessing import described_preprocessing
@@ -33,9 +33,7 @@ def hand_over(job: Job, outcome: Outcome, sizes: Sequence[tuple[str, int]]) -> l
     Args:
         sizes: (name, bytes) of the inputs and of the files that were written.
     """
-    verdict = outcome.verdict
-    proof = "NOT VERIFIED: --no-verify was given" if verdict is None else verdict_text(verdict, False)
-    proof = proof.replace(" (-v lists them)", "")
+    proof = proof_text(outcome.verdict, False).replace(" (-v lists them)", "")
     parts = [
         ("Files", table(("file", "size"), [(name, size_text(size)) for name, size in sizes]).split("\n")),
         ("The net", _net_lines(outcome)),

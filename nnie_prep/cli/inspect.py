@@ -52,7 +52,7 @@ def _cells(row: Row) -> list[str]:
     """Darknet's own columns."""
     filters = "" if row.filters is None else str(row.filters)
     filters += f"/{row.groups}" if row.groups > 1 else ""
-    reads = f"{' '.join(map(str, row.reads))}"
+    reads = " ".join(map(str, row.reads))
     source = _size_text(row.input) if row.input else ""
     if reads:
         source = f"{source} + {reads}" if source else reads

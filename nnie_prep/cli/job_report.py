@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep.blob_map import Note
-from nnie_prep.cli.report import count_text, few, size_text, table, verdict_json, verdict_text
+from nnie_prep.cli.report import count_text, few, proof_text, table, verdict_json, written_text
 
 if TYPE_CHECKING:
     from nnie_prep.cli.job import Job
@@ -33,18 +33,8 @@ def report(job: Job, outcome: Outcome) -> None:
     lines += outcome.costs
     if outcome.notes:
         lines += ["", *_passes_text(outcome.notes, options.verbose)]
-    lines += ["", figures_text(outcome), ""]
-    if outcome.verdict is None:
-        lines.append("NOT VERIFIED: --no-verify was given")
-    else:
-        lines.append(verdict_text(outcome.verdict, options.verbose))
-    lines.append("")
-    if outcome.passed:
-        written = job.written()
-        lines += [f"wrote {path} ({size_text(path.stat().st_size)})" for path in written]
-    else:
-        lines.append("nothing was written; --no-verify writes the result unproven")
-    print("\n".join(lines))
+    lines += ["", figures_text(outcome), "", proof_text(outcome.verdict, options.verbose), ""]
+    print("\n".join([*lines, *written_text(job.written() if outcome.passed else [])]))
     if outcome.configured:
         outcome.configured.report()
 

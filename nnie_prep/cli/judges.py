@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnie_prep.errors import UserError
 
 if TYPE_CHECKING:
+    from nnie_prep.blob import Array
+    from nnie_prep.net import Net
     from nnie_prep.proof import Engine, Judge, Options
 
 
@@ -18,6 +20,21 @@ def engine_of(options: Namespace) -> Engine:
     from nnie_prep.proof import Engine
 
     return Engine(options.engine, options.caffe_python)
+
+
+def computed(
+    options: Namespace, net: Net, feeds: Mapping[str, Array], wanted: Collection[str]
+) -> tuple[dict[str, Array], list[str]]:
+    """These blobs on that engine, and how the net had to be changed for it. UserError: it cannot run one."""
+    engine = engine_of(options)
+    blobs = engine.run(net, feeds, wanted=set(wanted))
+    if missing := [name for name in wanted if name not in blobs]:
+        raise UserError(
+            f"the {options.engine} engine cannot compute {', '.join(missing)}: unknown layer type",
+            str(options.prototxt),
+            "use --engine caffe with a Caffe that has the layer",
+        )
+    return blobs, engine.told
 
 
 def proof_options(options: Namespace) -> Options:

@@ -56,8 +56,10 @@ _OTHERWISE = {
 
 @dataclass
 class Draft:
-    """A .cfg with all that belongs to it, before anything is written; `files` in the order of writing."""
+    """A .cfg with all that belongs to it, before anything is written; `files` in the order of writing, the
+    last of them `target`, the .cfg itself."""
 
+    target: Path
     cfg: MapperCfg
     files: dict[Path, bytes] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
@@ -89,12 +91,16 @@ def write(options: Namespace, limits: Limits) -> Draft:
 
 def report(options: Namespace, draft: Draft) -> None:
     """Prints what was written: as text, or as one JSON document."""
-    target = list(draft.files)[-1]
     for warning in [] if options.quiet or options.json else draft.warnings:
         print(f"nnie_prep: warning: {warning}", file=sys.stderr)
     if options.json:
         written = [str(path) for path in draft.files]
-        said = {"cfg": str(target), "written": written, "notes": draft.notes, "warnings": draft.warnings}
+        said = {
+            "cfg": str(draft.target),
+            "written": written,
+            "notes": draft.notes,
+            "warnings": draft.warnings,
+        }
         print(json.dumps(said, indent=2))
     elif not options.quiet:
         print("\n".join(draft.notes))
@@ -102,7 +108,7 @@ def report(options: Namespace, draft: Draft) -> None:
         rest = [line.removeprefix("  ") for line in few(sizes[:-1], "file", options.verbose)]
         print("\n".join([*rest, sizes[-1]]))
         if not options.absolute:
-            print(f"start the compiler in {target.parent}: the paths in the .cfg begin there")
+            print(f"start the compiler in {draft.target.parent}: the paths in the .cfg begin there")
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -120,7 +126,7 @@ def _draft(options: Namespace, limits: Limits) -> Draft:
             "prepare writes both: nnie-prep prepare PROTOTXT CAFFEMODEL",
         )
     check_names(options, net.inputs())
-    draft = Draft(_cfg(options, net, limits, target))
+    draft = Draft(target, _cfg(options, net, limits, target))
     draft.read += [options.prototxt, options.caffemodel]
     groups = []
     orders: dict[str, str] = {}
@@ -132,9 +138,8 @@ def _draft(options: Namespace, limits: Limits) -> Draft:
     if len(orders) > 1:
         told = ", ".join(f"{name} wants {order}" for order, name in orders.items())
         raise UserError(f"{told}, and there is one RGB_order for all", str(options.prototxt), "give --order")
-    cfg = replace(draft.cfg, groups=tuple(groups), RGB_order=next(iter(orders), "BGR"))
-    draft.cfg = cfg
-    draft.files[target] = format_cfg(cfg).encode("utf-8", "surrogateescape")
+    draft.cfg = replace(draft.cfg, groups=tuple(groups), RGB_order=next(iter(orders), "BGR"))
+    draft.files[target] = format_cfg(draft.cfg).encode("utf-8", "surrogateescape")
     return draft
 
 
@@ -213,7 +218,7 @@ def _group(
 
     Its mean, list and pictures go into the draft.
     """
-    shape, target = shapes[name], _target(options)
+    shape, target = shapes[name], draft.target
     found = calibration(options, target, name, shapes, limits)
     draft.files |= found.files
     draft.read += found.read
@@ -281,7 +286,7 @@ def _refuse_ours(draft: Draft, other: Sequence[Path]) -> None:
 
     A .cfg has no room for a note of what made it, as a prototxt has: its form tells.
     """
-    target = list(draft.files)[-1]
+    target = draft.target
     if not is_file(target):
         return
     there = read_cfg(target)

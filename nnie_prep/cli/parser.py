@@ -360,7 +360,7 @@ def _named_value(name: str) -> Callable[[str], tuple[str, str]]:
 
 
 def _passes(commands: Any, name: str) -> None:
-    parser = add_command(commands, "passes", "show.passes", "List the passes in their order", "")
+    parser = add_command(commands, name, "show.passes", "List the passes in their order", "")
     add_output(parser)
 
 

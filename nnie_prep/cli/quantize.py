@@ -11,7 +11,7 @@ from typing import Any
 
 from nnie_prep.blob import Array
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.report import Progress, few, shape_text, table
+from nnie_prep.cli.report import Progress, few, json_value, shape_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
@@ -198,11 +198,7 @@ def _losses_json(
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not finite as the strings "inf", "-inf" and "nan", which JSON has no numbers for."""
-    return {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }
+    return {key: json_value(value) for key, value in row.items()}
 
 
 def _dumps_text(

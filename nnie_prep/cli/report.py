@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,17 @@ def verdict_text(verdict: Verdict, verbose: bool) -> str:
     return "\n".join(lines)
 
 
+def proof_text(verdict: Verdict | None, verbose: bool) -> str:
+    """The verdict, or that there is none."""
+    return "NOT VERIFIED: --no-verify was given" if verdict is None else verdict_text(verdict, verbose)
+
+
+def written_text(paths: Sequence[Path]) -> list[str]:
+    """What was written, with its size; or that nothing was, since the proof said no."""
+    written = [f"wrote {path} ({size_text(path.stat().st_size)})" for path in paths]
+    return written or ["nothing was written; --no-verify writes the result unproven"]
+
+
 def few(items: Sequence[str], noun: str, verbose: bool) -> list[str]:
     """A line for each, or for the first three and how many there are besides."""
     shown = items if verbose or len(items) <= 4 else items[:3]
@@ -151,19 +163,22 @@ def _row(result: BlobResult, is_first: bool, verbose: bool) -> list[object]:
     ]
 
 
+def json_value(value: Any) -> Any:
+    """JSON has no infinity and no NaN; they are written as the strings "inf", "-inf" and "nan"."""
+    if isinstance(value, list):
+        return [json_value(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """The verdict for machines; infinite errors are written as the string "inf"."""
+    """The verdict for machines."""
     first = verdict.first_divergence()
-
-    def number(value: float | None) -> float | str | None:
-        return "inf" if value == float("inf") else value
-
     return {
         "answer": verdict.answer,
         "engine": verdict.engine,
         "judge": verdict.judge,
         "tolerance": verdict.tolerance,
-        "smallest_tolerance": number(verdict.smallest_tolerance()),
+        "smallest_tolerance": json_value(verdict.smallest_tolerance()),
         "reasons": verdict.reasons,
         "first_divergence": first.name if first else None,
         "accounted": verdict.accounted,
@@ -172,10 +187,10 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
                 "name": result.name,
                 "blobs": list(result.blobs),
                 "shape": list(result.shape),
-                "by_segment": number(result.segment),
-                "end_to_end": number(result.end_to_end),
-                "noise": number(result.noise),
-                "limit": number(result.limit),
+                "by_segment": json_value(result.segment),
+                "end_to_end": json_value(result.end_to_end),
+                "noise": json_value(result.noise),
+                "limit": json_value(result.limit),
                 "worst": list(result.worst),
                 "problem": result.problem,
                 "is_output": result.is_output,
