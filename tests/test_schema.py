@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from nnie_prep import nnie_caffe_pb2
-from nnie_prep.engines.caffe_engine import caffe_descriptor, find_caffe_python
+from nnie_prep.engines.caffe_engine import find_caffe_python
 
 # The messages that forks add fields to. Every other message of Caffe is the same here, field for field.
 EXTENDED = {"BatchNormParameter", "LayerParameter", "PoolingParameter", "TransformationParameter"}
@@ -20,7 +21,10 @@ Shape = dict[str, tuple[Any, ...]]
 
 @pytest.fixture(scope="module")
 def theirs() -> descriptor_pb2.FileDescriptorProto:
-    return descriptor_pb2.FileDescriptorProto.FromString(caffe_descriptor(find_caffe_python(None)))
+    says = "import os; from caffe.proto import caffe_pb2 as p; os.write(1, p.DESCRIPTOR.serialized_pb)"
+    python = find_caffe_python(None)
+    written = subprocess.run([python, "-c", says], stdout=subprocess.PIPE, check=True).stdout
+    return descriptor_pb2.FileDescriptorProto.FromString(written)
 
 
 @pytest.fixture(scope="module")

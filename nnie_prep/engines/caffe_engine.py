@@ -78,13 +78,6 @@ def caffe_info(python: str) -> CaffeInfo:
     return CaffeInfo(result["version"], result["path"], tuple(result["layer_types"]))
 
 
-def caffe_descriptor(python: str) -> bytes:
-    """The serialized FileDescriptorProto of the schema that this Caffe was built with."""
-    with temporary_folder() as folder:
-        result = _run_worker(python, {"command": "descriptor"}, folder, where="")
-        return Path(folder, result["descriptor"]).read_bytes()
-
-
 def forward(
     python: str,
     prototxt: Path,

@@ -10,7 +10,6 @@ this script itself finds wrong with a request becomes {"error": message} in RESU
 REQUEST.json, by its "command":
 
     info        -> {"version", "path", "layer_types"}
-    descriptor  -> {"descriptor": file}, a serialized FileDescriptorProto of Caffe's schema
     forward     "prototxt", "caffemodel" (null: the fillers' values), "feeds" and "forced"
                 ({blob: .npy file}), "wanted" (blob names, null: all)
                 -> {"blobs": {name: .npy file}}, the value of each blob after its last writer
@@ -68,15 +67,6 @@ def info(request, result_dir):
         "path": os.path.dirname(os.path.abspath(caffe.__file__)),
         "layer_types": list(caffe.layer_type_list()),
     }
-
-
-def descriptor(request, result_dir):
-    # type: (dict, str) -> dict
-    from caffe.proto import caffe_pb2
-
-    with open(os.path.join(result_dir, "descriptor.bin"), "wb") as file:
-        file.write(caffe_pb2.DESCRIPTOR.serialized_pb)
-    return {"descriptor": "descriptor.bin"}
 
 
 def written_names(prototxt):
@@ -233,7 +223,6 @@ def save(request, result_dir):
 
 COMMANDS = {
     "info": info,
-    "descriptor": descriptor,
     "forward": forward,
     "weights": weights,
     "save": save,
