@@ -153,7 +153,7 @@ def test_layers_that_lack_wires_stop_no_rule(tmp_path: Path, wires: str) -> None
     for type_ in TOP_SHAPES:
         layer = f'layer {{ name: "one" type: "{type_}" {wires} }}'
         path.write_text(f'input: "data" input_shape {{ dim: 1 dim: 4 dim: 9 dim: 9 }}{layer}{behind}')
-        findings(path)
+        assert findings(path)
 
 
 # ---- repairs -------------------------------------------------------------------------------------
