@@ -41,6 +41,10 @@ def write_plain(folder: Path, pads: str = "", outputs: int = 5) -> None:
         'layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc"'
         "        inner_product_param { num_output: 4 } }"
     )
+    draw_weights(folder)
+
+
+def draw_weights(folder: Path) -> None:
     net, random = read_net(folder / "plain.prototxt"), np.random.default_rng(5)
     for layer, bottoms, _ in walk_shapes(net):
         assert bottoms is not None
@@ -160,13 +164,29 @@ def test_a_mean_before_padding(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pads", "options"), [("pad: 1", ["--high-precision", "conv"]), ("pad: 1 group: 3", [])]
+    ("before", "after", "options"),
+    [
+        ("pad: 1", "pad: 1", ["--high-precision", "conv"]),
+        ("pad: 1", "pad: 1 group: 3", []),
+        ("Convolution", "ConvolutionDepthwise", []),
+        (
+            'layer { name: "conv" type: "Convolution" bottom: "data"',
+            'layer { name: "twice" type: "Power" bottom: "data" top: "twice" power_param { scale: 2 } }'
+            'layer { name: "conv" type: "Convolution" bottom: "twice"',
+            [],
+        ),
+    ],
+    ids=["renamed", "made-depthwise", "was-depthwise", "factor-before"],
 )
-def test_a_mean_before_padding_of_a_layer_that_is_called_otherwise(
-    folder: Path, pads: str, options: list[str]
+def test_a_mean_before_padding_of_a_layer_that_became_another(
+    folder: Path, before: str, after: str, options: list[str]
 ) -> None:
-    """conv_hp, or a DepthwiseConv: the source pads with the mean in the layer that it was."""
-    write_plain(folder, pads, outputs=3)
+    """The source pads with the mean in the layer that it was, wherever that stands."""
+    write_plain(folder, "pad: 1", outputs=3)
+    text = (folder / "plain.prototxt").read_text()
+    assert before in text
+    (folder / "plain.prototxt").write_text(text.replace(before, after))
+    draw_weights(folder)
     out = fold("prepare", *PLAIN[1:], *options, "--fold-input", MEAN + ",border=inexact", "-o", "raw")
     assert "equal to the source that pads with the mean: " in out
 
