@@ -40,6 +40,7 @@ INSTALL = f"run `make caffe`, or name a Python that has Caffe with --caffe-pytho
 WORKER = Path(__file__).with_name("caffe_worker.py")
 _NO_ROOM = 3  # as in the worker
 _ROOM = "set TMPDIR to a folder with room"
+_PYTHON_LAYER = "put its module's folder into PYTHONPATH, or leave --engine caffe out"
 _TRY_IMPORT = "see whether that Caffe runs the net without nnie_prep"
 
 
@@ -226,6 +227,10 @@ def _run_worker(
         raise UserError(f"{python} cannot import caffe ({said})", where, INSTALL)
     if "error" in result:
         raise UserError(result["error"], where)
+    if "python_layer" in result:
+        printed = re.search(r"^\w+: .+$", child.stderr, re.MULTILINE)
+        said = printed.group() if printed else " ".join(result["python_layer"].split())
+        raise UserError(f"a Python layer of the net does not run: {said}", where, _PYTHON_LAYER)
     return result
 
 

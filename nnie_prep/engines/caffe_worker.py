@@ -4,8 +4,9 @@
 
 Self-contained, for any Python that has `import caffe`, 2.7 included: hence types in comments and no
 f-strings. Caffe ends the process with a message on stderr where a net does not suit it; whatever
-this script itself finds wrong with a request becomes {"error": message} in RESULT_DIR/result.json, and
-{"missing": message} says that caffe cannot be imported.
+this script itself finds wrong with a request becomes {"error": message} in RESULT_DIR/result.json;
+{"missing": message} says that caffe cannot be imported, {"python_layer": message} what the user's module
+of a Python layer raised.
 
 REQUEST.json, by its "command":
 
@@ -24,9 +25,11 @@ Files are named by paths in the request, and below RESULT_DIR in the result.
 # What the linter calls old here is what Python 2.7 has.
 # ruff: noqa: B905, UP020, UP024, UP031, PTH100, PTH118, PTH120, PTH123, SIM112
 
+import errno
 import io
 import json
 import os
+import re
 import sys
 
 # A quiet NaN with a mark in it. No file holds a blob of these, so what is still full of it was not loaded.
@@ -229,6 +232,14 @@ COMMANDS = {
 }
 
 
+def has_python_layer(request):
+    # type: (dict) -> bool
+    if not request.get("prototxt"):
+        return False
+    with io.open(request["prototxt"], encoding="utf-8") as file:
+        return re.search(r"""type\s*:\s*["']Python["']""", file.read()) is not None
+
+
 def main(request_file, result_dir):
     # type: (str, str) -> None
     with io.open(request_file, encoding="utf-8") as file:
@@ -237,6 +248,11 @@ def main(request_file, result_dir):
         result = {"missing": missing} if missing else COMMANDS[request["command"]](request, result_dir)
     except RequestError as error:
         result = {"error": str(error)}
+    except Exception as error:
+        if not has_python_layer(request) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        # What the user's own module raises. Boost.Python may have printed it, and let go of it.
+        result = {"python_layer": "%s: %s" % (type(error).__name__, error)}
     with open(os.path.join(result_dir, "result.json"), "w") as file:
         json.dump(result, file)
 

@@ -199,6 +199,43 @@ def test_caffe_stops(tmp_path, python, layers, said):
     assert said in text
 
 
+PYTHON_LAYER = """
+import caffe
+class Boxes(caffe.Layer):
+    def setup(self, bottom, top): SETUP
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top): FORWARD
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("module", "setup", "forward", "said"),
+    [
+        ("absent_module", "pass", "pass", "ModuleNotFoundError: No module named 'absent_module'"),
+        ("boxes", "raise ValueError('no feat_stride')", "pass", "ValueError: no feat_stride"),
+        ("boxes", "open('absent.yml')", "pass", "FileNotFoundError: [Errno 2] No such file"),
+        ("boxes", "pass", "raise KeyError('TEST')", "KeyError: 'TEST'"),
+        ("boxes", "pass", "top[0].data[...] = 2 * bottom[0].data", ""),
+    ],
+)
+def test_python_layers(tmp_path, python, monkeypatch, module, setup, forward, said):
+    """What the user's own module raises is no fault of ours: one line, which says what to do."""
+    (tmp_path / "boxes.py").write_text(PYTHON_LAYER.replace("SETUP", setup).replace("FORWARD", forward))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    parameters = f"python_param {{ module: '{module}' layer: 'Boxes' }}"
+    case = Case(tmp_path, python, {"data": (1, 2, 3, 4)}, layer("Python", "data", "rois", parameters))
+    x = normal(np.random.default_rng(0), 1, 2, 3, 4)
+    if not said:
+        np.testing.assert_array_equal(case.run({"data": x})["rois"], 2 * x)
+        return
+    with pytest.raises(UserError) as error:
+        case.run({"data": x})
+    text = one_line(error)
+    assert f"a Python layer of the net does not run: {said}" in text
+    assert text.endswith("; put its module's folder into PYTHONPATH, or leave --engine caffe out")
+
+
 @pytest.mark.caffe
 def test_weights_of_another_shape(convolution):
     prototxt = convolution.prototxt.read_text()
