@@ -64,6 +64,11 @@ def invented(net: Net, shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict
             found[name] = random.standard_normal(tuple(layer.proto.custom_param.shape[place].dim))
         elif layer.type == "Proposal" and len(shapes.get(net.inputs()[0], ())) == 4:
             height, width = shapes[net.inputs()[0]][2:]
-            corners = np.sort(random.uniform(0, 1, (_BOXES, 2, 2)), axis=1) * (width - 1, height - 1)
-            found[name] = np.concatenate([np.zeros((_BOXES, 1)), corners.reshape(_BOXES, 4)], axis=1)
+            found[name] = boxes(random, _BOXES, height, width)
     return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def boxes(random: np.random.Generator, count: int, height: float, width: float) -> Array:
+    """Regions of image 0 as layers that pool them read them: (count, 5), (0, x1, y1, x2, y2) in pixels."""
+    corners = np.sort(random.uniform(0, 1, (count, 2, 2)), axis=1) * (width - 1, height - 1)
+    return np.concatenate([np.zeros((count, 1)), corners.reshape(count, 4)], axis=1).astype(np.float32)

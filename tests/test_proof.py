@@ -60,6 +60,42 @@ def test_feeds_are_seeded(small: Net) -> None:
     assert -1 <= draw(0).min() < -0.9 and 1.9 < draw(0).max() <= 2
 
 
+POOLS = {
+    "ROIPooling": "roi_pooling_param { pooled_w: 2 pooled_h: 3 spatial_scale: 0.5 }",
+    "PSROIPooling": "psroi_pooling_param { output_dim: 2 group_size: 2 spatial_scale: 0.5 }",
+}
+
+
+@pytest.mark.parametrize("engine", ["numpy", pytest.param("caffe", marks=pytest.mark.caffe)])
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1, 1)])
+@pytest.mark.parametrize("type_", POOLS)
+def test_regions_are_fed_as_such(tmp_path: Path, type_: str, shape: tuple[int, ...], engine: str) -> None:
+    """The second stage of an R-CNN: what it pools by are regions of the picture, no two alike."""
+    path, dims = tmp_path / "net.prototxt", "".join(f"dim: {extent} " for extent in shape)
+    path.write_text(
+        "input: 'data' input_shape { dim: 1 dim: 3 dim: 31 dim: 17 } "
+        f"input: 'rois' input_shape {{ {dims}}} "
+        "layer { name: 'half' type: 'Convolution' bottom: 'data' top: 'map' "
+        "convolution_param { num_output: 8 kernel_size: 1 stride: 2 weight_filler { type: 'gaussian' } } } "
+        f"layer {{ name: 'pool' type: '{type_}' bottom: 'map' bottom: 'rois' top: 'pool' {POOLS[type_]} }}"
+    )
+    net = read_net(path)
+    net.layers[0].blobs = [
+        np.random.default_rng(0).standard_normal((8, 3, 1, 1), np.float32),
+        np.zeros(8, "f4"),
+    ]
+    feeds = draw_feeds(net, Options(seed=3), -1, 1)
+    assert feeds["rois"].shape == shape and feeds["data"].min() < -0.9
+    image, left, top, right, bottom = feeds["rois"].reshape(6, 5).T
+    assert not image.any()
+    assert ((left >= 0) & (left < right) & (right <= 18)).all() and right.max() > 9
+    assert ((top >= 0) & (top < bottom) & (bottom <= 32)).all() and bottom.max() > 18
+    verdict = prove_surgery(net, net, kept(net), Options(Engine(engine)))
+    assert verdict.passed, verdict
+    (pooled,) = [one for one in verdict.results if one.name == "pool"]
+    assert pooled.shape[0] == 6
+
+
 def test_a_net_without_an_input(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text('layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 2 } } }')

@@ -13,6 +13,7 @@ from nnie_prep.blob import Array
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.outputs.target_checks import stat_of_input
+from nnie_prep.own_code import boxes
 from nnie_prep.proof.running import Options
 from nnie_prep.shapes import infer_shapes, net_input_shapes
 from nnie_prep.training_layers import DATA
@@ -24,7 +25,10 @@ def all_shapes(net: Net) -> dict[str, tuple[int, ...]]:
 
 
 def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str, Array]:
-    """A value for each input: the user's (.npy, or .npz by name), or seeded uniform noise."""
+    """A value for each input: the user's (.npy, or .npz by name), or seeded noise.
+
+    It is uniform from low to high; an input that layers pool regions by holds regions.
+    """
     shapes = all_shapes(net)
     wanted = {name: shapes[name] for name in net.inputs()}
     if not wanted:
@@ -35,7 +39,30 @@ def draw_feeds(net: Net, options: Options, low: float, high: float) -> dict[str,
                 'write input: "data" and input_shape { .. } in place of the data layers',
             )
         raise UserError("has no input", net.source, "add `input:` and `input_shape { .. }` to the prototxt")
-    return drawn(wanted, options, low, high)
+    feeds = drawn(wanted, options, low, high)
+    if options.input is None:
+        feeds |= _regions(net, shapes, wanted, options.seed)
+    return feeds
+
+
+def _regions(
+    net: Net, shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], seed: int
+) -> dict[str, Array]:
+    """Regions of the first picture for the inputs that layers pool by: noise would name no picture."""
+    random = np.random.default_rng(seed)
+    found: dict[str, Array] = {}
+    for layer in net.layers:
+        if layer.type not in ("ROIPooling", "PSROIPooling") or len(layer.bottoms) != 2:
+            continue
+        over, name = layer.bottoms[:2]
+        parameter = (
+            layer.proto.roi_pooling_param if layer.type == "ROIPooling" else layer.proto.psroi_pooling_param
+        )
+        scale = parameter.spatial_scale  # pixels of the map in one of the picture
+        if name in wanted and name not in found and over in shapes and scale > 0:
+            height, width = (extent / scale for extent in shapes[over][2:])
+            found[name] = boxes(random, wanted[name][0], height, width).reshape(wanted[name])
+    return found
 
 
 def drawn(
