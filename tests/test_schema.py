@@ -14,7 +14,10 @@ from nnie_prep import nnie_caffe_pb2
 from nnie_prep.engines.caffe_engine import find_caffe_python
 
 # The messages that forks add fields to. Every other message of Caffe is the same here, field for field.
-EXTENDED = {"BatchNormParameter", "LayerParameter", "PoolingParameter", "TransformationParameter"}
+EXTENDED = {
+    *("BatchNormParameter", "DetectionOutputParameter", "LayerParameter", "PoolingParameter"),
+    "TransformationParameter",
+}
 
 Shape = dict[str, tuple[Any, ...]]
 

@@ -37,6 +37,9 @@ def ssd_head(path: Path) -> Fields | None:
     ]
     if len(found) > 1:
         raise UserError(f"tells of {len(found)} DetectionOutput layers that were cut off", str(path), _UNCUT)
+    if found and "layers" in found[0].values:
+        text = "is a DetectionOutput of two stages, RefineDet's, which is not done here"
+        raise UserError(text, found[0].where, "decode it on the CPU, as its layers say")
     return found[0] if found else None
 
 

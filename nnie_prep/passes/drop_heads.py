@@ -67,7 +67,7 @@ def drop_heads(net: Net) -> list[Note]:
         return notes
     told = []
     for layer in [layer for layer in net.layers if layer in cut and not readers[layer]]:
-        told.append(heads[layer] if layer in heads else describe_tail(net, layer, cut, shapes))
+        told.append(heads.get(layer) or describe_tail(net, layer, cut, shapes))
         notes.append(Note(layer.name, f"cut: {layer.type} is done on the CPU", heads=told[-1:]))
     last = net.last_writers()
     fates = {name: Fate((), "cut: the CPU does it") for name, layer in last.items() if layer in cut}

@@ -23,9 +23,11 @@ YoloDetectionOutput, Yolov3DetectionOutput (eric612/MobileNet-YOLO, layers of th
     sources: {blob, map, anchors [width, height], anchor_unit, stride}; channel
     anchor * (5 + classes) + entry, where the last entry stands for all classes
 
-Any other type: `layers` are the layers to be computed, in their order and in the prototxt's own words;
-    `reads` are the blobs that they begin with, under the `name` that they use; without a blob where
-    only the shape is wanted.
+Any other type, and a DetectionOutput that refines what a first stage found (RefineDet's, which reads five
+blobs: location, confidence, priors, and the first stage's confidence and location):
+    `layers` are the layers to be computed, in their order and in the prototxt's own words; `reads` are the
+    blobs that they begin with, under the `name` that they use; without a blob where only the shape is
+    wanted.
 """
 
 from __future__ import annotations
@@ -57,7 +59,10 @@ class _NotKnown(Exception):
 
 
 def describe_head(net: Net, layer: Layer, shapes: dict[str, Shape]) -> tuple[dict[str, Any], str]:
-    """(description, "") of one of HEADS, or ({}, why it is not understood)."""
+    """(description, "") of one of HEADS, or ({}, why it is not understood).
+
+    ({}, "") is one of two stages, which is told of in the prototxt's words, as a tail is.
+    """
     describe = {
         "DetectionOutput": _detection_output,
         "YoloDetectionOutput": _yolo,
@@ -67,6 +72,8 @@ def describe_head(net: Net, layer: Layer, shapes: dict[str, Shape]) -> tuple[dic
         return {}, f"it has {len(layer.bottoms)} bottoms and {len(layer.tops)} tops"
     if net.readers(layer):
         return {}, f"{layer.tops[0]} is read by other layers"
+    if layer.type == "DetectionOutput" and len(layer.bottoms) == 5:
+        return {}, ""
     try:
         return {**_names(layer), **describe(net, layer, shapes)}, ""
     except _NotKnown as reason:

@@ -5,13 +5,14 @@ tests/passes/test_drop_heads.py has it for every kind of head, tests/cli/test_de
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from golden import FOLDER, read
 
-from nnie_prep.detection.cut_ssd import with_head
+from nnie_prep.detection.cut_ssd import ssd_head, with_head
 from nnie_prep.detection.fields import Fields
 from nnie_prep.engines.numpy import forward
 from nnie_prep.errors import UserError
@@ -38,6 +39,16 @@ def test_a_blob_that_was_split_is_joined() -> None:
     place["blobs"] = ["first", head["sources"][1]["location"]["blob"]]
     with pytest.raises(UserError, match="differ in more than channels"):
         with_head(net, Fields(head, "head", Path(), None))
+
+
+def test_a_head_of_two_stages_is_not_decoded(tmp_path: Path) -> None:
+    net = read(FOLDER / "drop_heads" / "refinedet.prototxt").drawn.net
+    heads = [dict(one) for note in drop_heads(net) for one in note.heads]
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({"heads": heads}))
+    with pytest.raises(UserError, match="two stages, RefineDet's, .* decode it on") as told:
+        ssd_head(path)
+    assert told.value.where == f"{path}: head 0"
 
 
 def test_what_is_gone_is_named() -> None:
