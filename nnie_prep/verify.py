@@ -32,6 +32,7 @@ from nnie_prep.blob_map import Fate
 
 EQUAL, INEXACT = "equal", "inexact, as asked"
 CONSTANT = "is constant, which proves nothing"
+_NOT_RUN = "cannot be run on this engine"
 
 TOLERANCE = 1e-4  # correct folds measured 8e-6 to 2.5e-5 by segment on 80 to 200 layers
 NOISE_FACTOR = 20.0  # deep nets amplify rounding; two correct float32 runs differ by a few times A's noise
@@ -96,6 +97,10 @@ class Verdict:
     def compared(self) -> list[BlobResult]:
         """The blobs that were compared and can prove something."""
         return [result for result in self.results if not result.problem]
+
+    def not_run(self) -> list[BlobResult]:
+        """The blobs of A that the engine has no value for."""
+        return [result for result in self.results if result.problem == _NOT_RUN]
 
     def first_divergence(self) -> BlobResult | None:
         """The first blob in execution order whose error is over its limit, or that has another shape."""
@@ -171,7 +176,7 @@ def compare(
         result = BlobResult(name, fate.blobs, is_output=name in outputs, inexact=inexact.get(name, ""))
         verdict.results.append(result)
         if name not in reference:
-            result.problem = "cannot be run on this engine"
+            result.problem = _NOT_RUN
         elif missing := [blob for blob in fate.blobs if blob not in ours]:
             result.problem = f"{', '.join(missing)} could not be run"
         elif name in choices and len(fate.blobs) == 1:

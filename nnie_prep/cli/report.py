@@ -97,6 +97,8 @@ def verdict_text(verdict: Verdict, verbose: bool) -> str:
             lines.append(f"  worst {name} {_error_text(getattr(worst, kind))} ({worst.name})")
     nothing = [f"blob {result.name} {result.problem}" for result in verdict.results if result.problem]
     lines += few(nothing, "such blob", verbose)
+    if verdict.engine == "numpy" and verdict.not_run():
+        lines.append("  --engine caffe also runs what your Caffe has layers for and NumPy has not")
     if verdict.accounted:
         more = "" if verbose else " (-v lists them)"
         gone = count_text(len(verdict.accounted), "blob")

@@ -143,6 +143,7 @@ def test_a_net_of_unknown_layers_is_not_proven(folder: Path) -> None:
     done = run("verify", *pair, *pair)
     assert done.code == 1 and done.out.startswith("NOT PROVEN: ")
     assert "prob cannot be run on this engine" in done.out
+    assert "\n  --engine caffe also runs what your Caffe has layers for" in done.out
     before = listing(Path())
     assert run("merge-bn", *pair, "-o", "x").code == 1
     assert listing(Path()) == before
@@ -166,3 +167,20 @@ def test_stages_of_noise_are_tolerated_end_to_end_but_not_by_segment(pair: tuple
     """A change below the limit by segment passes, one just above it fails."""
     assert run("verify", *pair, *tampered(pair, factor=1 + 3e-6), "-q").code == 0
     assert run("verify", *pair, *tampered(pair, factor=1 + 3e-4), "-q").code == 1
+
+
+@pytest.mark.caffe
+def test_what_numpy_cannot_run_is_proven_in_caffe(folder: Path) -> None:
+    shapes = {"cell": (1, 2, 3), "gates": (1, 2, 12), "cont": (1, 2)}
+    inputs = [
+        f"input: '{name}' input_shape {{ {' '.join(f'dim: {extent}' for extent in shape)} }}"
+        for name, shape in shapes.items()
+    ]
+    wires = "bottom: 'cell' bottom: 'gates' bottom: 'cont' top: 'c' top: 'h'"
+    unit = f"layer {{ name: 'unit' type: 'LSTMUnit' {wires} }}"
+    Path("unit.prototxt").write_text("\n".join([*inputs, unit]))
+    pair = save(read_net(Path("unit.prototxt")), "unit")
+    done = run("verify", *pair, *pair)
+    assert done.code == 1 and done.out.startswith("NOT PROVEN: ")
+    done = run("verify", *pair, *pair, "--engine", "caffe")
+    assert done.code == 0 and done.out.startswith("EQUAL: ") and "--engine caffe" not in done.out
