@@ -24,7 +24,7 @@ def emit_route(build: Builder, section: Section) -> Output:
                 section,
                 "layers",
                 f"joins outputs of different sizes: {_sizes(sources)} (height x width)",
-                "name sections of one size",
+                _sizes_hint(build),
             )
         if source.channels % groups:
             raise refusal(
@@ -43,6 +43,14 @@ def emit_route(build: Builder, section: Section) -> Output:
     if len(blobs) > 1:
         blob = build.add("Concat", "concat", blobs, concat_param={"axis": 1})
     return Output((channels, *sources[0].size), blob)
+
+
+def _sizes_hint(build: Builder) -> str:
+    """An upsampled map meets the one it came of where each halving on the way had an even size."""
+    assert build.network_shape is not None  # set before the first section
+    odd = [extent for extent in build.network_shape[1:] if extent % 32]
+    multiples = "make width and height of [net] multiples of 32, as YOLOs want them, or " if odd else ""
+    return f"{multiples}name sections of one size"
 
 
 def read_indices(section: Section, key: str) -> list[int]:

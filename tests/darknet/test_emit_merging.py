@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from darknet_texts import line_of, refusal, structure
 
+from nnie_prep.darknet import convert
+from nnie_prep.errors import UserError
+
 # Sections 0 and 1 are 3 x 8 x 6, section 2 is 3 x 4 x 3, section 3 a head's input of 24 channels, 4 the head.
 BEFORE = """[maxpool]
 size=3
@@ -119,3 +122,16 @@ def test_the_channels_that_are_missing_are_zero(tmp_path: Path) -> None:
 def test_a_part_of_one_section_is_not_joined(tmp_path: Path) -> None:
     conversion = structure(tmp_path, "[max]\nsize=3\n[route]\nlayers=0\ngroups=3\ngroup_id=1")
     assert [layer.type for layer in conversion.net.layers] == ["Pooling", "Convolution"]
+
+
+@pytest.mark.parametrize(("width", "is_told"), [(66, True), (96, False)])
+def test_a_size_that_halves_oddly_is_told_of(tmp_path: Path, width: int, is_told: bool) -> None:
+    """width=418 in a YOLO: 209 halves to 105, which is 210 upsampled, and the route shows no more."""
+    cfg = tmp_path / "net.cfg"
+    halved = "[maxpool]\nsize=2\nstride=2\n"
+    joined = "[upsample]\nstride=2\n[route]\nlayers=-1," + ("0" if is_told else "1")
+    cfg.write_text(f"[net]\nheight=64\nwidth={width}\nchannels=3\n{halved}{halved}{joined}\n")
+    with pytest.raises(UserError, match="joins outputs of different sizes") as caught:
+        convert(cfg, None)
+    assert caught.value.hint.endswith("name sections of one size")
+    assert ("multiples of 32, as YOLOs want them, or " in caught.value.hint) == is_told
