@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nnie_prep.passes import Pass
 
 _PAIR = (".prototxt", ".caffemodel")
+_KINDS = (".cfg", ".weights", *_PAIR)
 
 
 def prepare(options: Namespace) -> int:
@@ -34,14 +35,16 @@ def prepare(options: Namespace) -> int:
             f"{count_text(len(options.inputs), 'file')} given",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
         )
-    kinds = {".caffemodel" if has_weights(path) else path.suffix.lower(): path for path in options.inputs}
+    kinds = {_kind(path): path for path in options.inputs}
     if kinds.keys() == {".cfg", ".weights"}:
         inputs, is_darknet = [kinds[".cfg"], kinds[".weights"]], True
     elif kinds.keys() == {".prototxt", ".caffemodel"}:
         inputs, is_darknet = [kinds[".prototxt"], kinds[".caffemodel"]], False
     else:
+        odd = [path for path in options.inputs if _kind(path) not in _KINDS]
+        files = " and ".join(path.name or str(path) for path in odd or options.inputs)
         raise UserError(
-            f"cannot tell what {' and '.join(path.name or str(path) for path in options.inputs)} are",
+            f"cannot tell what {files} is by its name" if len(odd) == 1 else f"{files} are no pair",
             hint="give x.cfg and x.weights, or x.prototxt and x.caffemodel",
         )
     if is_darknet and options.weights_engine != "protobuf":
@@ -75,6 +78,12 @@ def prepare(options: Namespace) -> int:
     if options.images is not None:
         job.configure = partial(_configure, options, prototxt, caffemodel, None if is_darknet else inputs[0])
     return change(job)
+
+
+def _kind(path: Path) -> str:
+    """Which of _KINDS a file is by its name, else its suffix. x.backup is what Darknet saves in between."""
+    suffix = path.suffix.lower()
+    return ".caffemodel" if has_weights(path) else ".weights" if suffix == ".backup" else suffix
 
 
 def _check_pictures(options: Namespace) -> None:
