@@ -46,6 +46,7 @@ Stored = Literal["plain", "transposed", "by_version"]
 
 # version + 8 bytes of `seen`, version + 4 bytes, version alone, nothing
 _HEADER_LENGTHS = (20, 16, 12, 0)
+_INSPECT = "`nnie-prep inspect` lists what each section takes"
 
 
 class Taken(NamedTuple):
@@ -248,7 +249,8 @@ class WeightsFile:
         taken = next(taken for taken in self.taken if taken.start + taken.size > have)
         section = taken.section
         lies_in = next(other.start for other in self.taken if other.section is section)
-        hint = "give the weights that were trained with this cfg, or get the file again if it was cut off"
+        hint = "give the weights that were trained with this cfg, or get the file again if it was cut off; "
+        hint += _INSPECT
         if not all(0 <= number < 1 << 16 for number in self.version):
             hint = "give a Darknet weights file; this one does not begin as they do"
         elif lies_in == have and have:
@@ -258,8 +260,8 @@ class WeightsFile:
             )
         return UserError(
             f"the weights file {self.path} ends in {section}: its {taken.what} {taken.shape} "
-            f"are {taken.size} floats, of which {max(have - taken.start, 0)} are there; "
-            f"{self.floats - have} of {self.floats} floats are missing in all",
+            f"are {taken.size:,} floats, of which {max(have - taken.start, 0):,} are there; "
+            f"{self.floats - have:,} of {self.floats:,} floats are missing in all",
             section.where(),
             hint,
         )
@@ -271,9 +273,9 @@ class WeightsFile:
             section = self.taken[-1].section
             last = f" after {section} ({section.origin}), the last section that takes weights"
         return UserError(
-            f"{over} floats are left over{last}; the cfg asks for {self.floats}",
+            f"{over:,} floats are left over{last}; the cfg asks for {self.floats:,}",
             str(self.path),
-            "give the weights that were trained with this cfg",
+            f"give the weights that were trained with this cfg; {_INSPECT}",
         )
 
     def stored(self, taken: Taken, first: int = 0, count: int | None = None) -> Array:

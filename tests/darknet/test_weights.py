@@ -204,7 +204,8 @@ def test_running_out_names_the_section(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"some/net.cfg:30: the weights file {path} ends in section 3 [conn]: its weights (5, 3) are "
         "15 floats, of which 7 are there; 8 of 25 floats are missing in all; give the weights that were "
-        "trained with this cfg, or get the file again if it was cut off"
+        "trained with this cfg, or get the file again if it was cut off; `nnie-prep inspect` lists what each "
+        "section takes"
     )
 
 
@@ -217,17 +218,18 @@ def test_a_pretrained_backbone_is_recognised(tmp_path: Path) -> None:
 
 
 def test_what_is_left_over_names_the_last_section(tmp_path: Path) -> None:
-    path = written(tmp_path, header((0, 2, 5)), numbers(40))
+    path = written(tmp_path, header((0, 2, 5)), numbers(4000))
     weights = WeightsFile(path)
     weights.take((5,), "biases", FIRST)
     with pytest.raises(UserError) as caught:
         weights.finish()
     assert str(caught.value) == (
-        f"{path}: 35 floats are left over after section 0 [convolutional] (net.cfg:5), the last section "
-        "that takes weights; the cfg asks for 5; give the weights that were trained with this cfg"
+        f"{path}: 3,995 floats are left over after section 0 [convolutional] (net.cfg:5), the last section "
+        "that takes weights; the cfg asks for 5; give the weights that were trained with this cfg; "
+        "`nnie-prep inspect` lists what each section takes"
     )
     nothing = WeightsFile(path)
-    with pytest.raises(UserError, match="40 floats are left over; the cfg asks for 0"):
+    with pytest.raises(UserError, match="4,000 floats are left over; the cfg asks for 0"):
         nothing.finish()
 
 
