@@ -46,6 +46,8 @@ def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
     told = [note for found in notes.values() for note in found if verbose or not note.changed]
     texts = [f"{note.layer}: {note.text}" for note in told]
     idle = len(counts) - len(rows)
+    if not rows:
+        return ["no pass found anything to do"]
     rest = [f"and {idle} that found nothing to do"] if idle else []
     return [table(("pass", "changes", "declined"), rows), *rest, *few(texts, "note", verbose)]
 

@@ -279,6 +279,14 @@ def test_quiet_is_silent(folder: Path) -> None:
     assert run("prepare", "net.cfg", "net.weights", "--tolerance", "0", "-q", "-o", "z") == (1, "", "")
 
 
+def test_nothing_to_do_is_no_empty_table(folder: Path) -> None:
+    assert run("merge-bn", *CAFFE, "-o", "once", "-q").code == 0
+    done = run("merge-bn", "once.prototxt", "once.caffemodel")
+    assert "\nno pass found anything to do\n" in done.out and "changes" not in done.out
+    assert "\n\n\n" not in done.out
+    assert "pass  " in run("merge-bn", "once.prototxt", "once.caffemodel", "-v").out
+
+
 def test_verbose_tells_every_note_and_every_blob(folder: Path) -> None:
     pair = ("small.prototxt", "small.caffemodel")
     brief, full = run("prepare", *pair).out, run("prepare", *pair, "-v").out
