@@ -104,7 +104,8 @@ def _explain(error: text_format.ParseError, path: Path) -> UserError:
     text = _one_line(text)
     unknown = re.search(r'Message type "(\w[\w.]*)" (?:should not have|has no field named) "(\w+)"', text)
     if "does not have extensions" in text:  # which is what a [ makes it say
-        return UserError("a [ stands where a field is expected", where, "give a prototxt; is it a .cfg?")
+        hint = "give a prototxt; of a .cfg and .weights of Darknet `nnie-prep prepare` makes one"
+        return UserError("a [ stands where a field is expected", where, hint)
     if unknown is None or "no field" not in text:
         return UserError(text, where, "correct the text there, or just before it")
     owner, name = unknown[1], unknown[2]

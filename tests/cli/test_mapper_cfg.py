@@ -400,7 +400,10 @@ def test_check_finds_what_users_hit(job: Path) -> None:
         (("net.prototxt", "net.caffemodel", "--images", "pictures", "--tensors", "x"), "input data has pic"),
         (("--check", "none.cfg"), "none.cfg: cannot be read"),
         (("--check", "none.cfg", "-o", "x", "--resize"), "-o, --resize: --check only looks at what is there"),
-        (("net.cfg", "net.weights"), "net.cfg:1:2: a [ stands where a field is expected; give a prototxt"),
+        (
+            ("net.cfg", "net.weights"),
+            "a [ stands where a field is expected; give a prototxt; of a .cfg and .weights of Darknet `nnie",
+        ),
         (("--check", "net.cfg"), "net.cfg:1: 'net' is no key of the compiler's"),
     ],
 )  # fmt: skip
