@@ -381,6 +381,23 @@ def upsample(layer: Layer) -> Pair:
     return factors
 
 
+def unpooled(layer: Layer, height: int, width: int) -> Pair:
+    """The height and width that an Upsample with a mask, SegNet's and ENet's, gives a map of these.
+
+    caffe-segnet, upsample_layer.cpp: upsample_h and upsample_w, or scales of 2 and more, where pad_out leaves
+    a row or a column away.
+    """
+    parameter = layer.proto.upsample_param
+    if parameter.HasField("upsample_h") and parameter.HasField("upsample_w"):
+        return parameter.upsample_h, parameter.upsample_w
+    by_axis = parameter.HasField("scale_h") and parameter.HasField("scale_w")
+    scales = (parameter.scale_h, parameter.scale_w) if by_axis else (parameter.scale, parameter.scale)
+    if min(scales) < 2:
+        hint = "write upsample_param { upsample_h: .. upsample_w: .. }"
+        raise layer_error(layer, f"scale is {scales[0]} x {scales[1]}; with a mask both are 2 or more", hint)
+    return height * scales[0] - parameter.pad_out_h, width * scales[1] - parameter.pad_out_w
+
+
 def pass_through(layer: Layer) -> Pair:
     """The height and width of the blocks that PassThrough turns into channels."""
     parameter = layer.proto.pass_through_param

@@ -131,7 +131,7 @@ REFUSALS = [
     Refusal("Eltwise", "eltwise_param { coeff: 1 coeff: 1 coeff: 1 }", "3 coeff for 2 bottoms", (P, P)),
     Refusal("Eltwise", "eltwise_param { operation: PROD coeff: 1 coeff: 1 }", "coeff is only", (P, P)),
     Refusal("Eltwise", "", "must have one shape, not (2, 6, 5, 7) and (2, 6, 5, 6)", (P, (2, 6, 5, 6))),
-    Refusal("Eltwise", "", "1 bottoms; Caffe wants 2 or more"),
+    Refusal("Eltwise", "", "1 bottom; Caffe wants 2 or more"),
     Refusal("Eltwise", "", "in place", (P, P), ("in0",), by_caffe=False),
     Refusal("Concat", "concat_param { axis: 1 concat_dim: 1 }", "axis or concat_dim", (P, P)),
     Refusal("Concat", "concat_param { axis: 2 }", "may differ on axis 2 alone", (P, (2, 5, 5, 7))),
@@ -146,7 +146,6 @@ REFUSALS = [
     Refusal("Upsample", "upsample_param { scale: 2 scale_h: 2 scale_w: 2 }", "it needs scale"),
     Refusal("Upsample", "upsample_param { scale: 0 }", "at least 1"),
     Refusal("Upsample", "upsample_param { scale: 2 upsample_h: 9 }", "not supported"),
-    Refusal("Upsample", "upsample_param { scale: 2 }", "2 bottoms", (P, P)),
     Refusal("PassThrough", "", "are required"),
     Refusal(
         "PassThrough", "pass_through_param { num_output: 24 block_height: 2 block_width: 2 }", "do not divide"

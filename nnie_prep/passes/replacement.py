@@ -89,7 +89,9 @@ def replace_by_channels(
     notes = []
     for layer in found:
         reason = f"the channels of {layer.bottoms[0]} are not known"
-        if shape := shapes.get(layer.bottoms[0]):
+        if len(layer.bottoms) != 1:
+            reason = f"it has {len(layer.bottoms)} bottoms"
+        elif shape := shapes.get(layer.bottoms[0]):
             _, reason = replace_layer(net, layer, partial(form, layer, shape[1]))
         text = f"{kind} not replaced: {reason}" if reason else f"{kind} replaced by {by}"
         notes.append(Note(layer.name, text, changed=not reason))

@@ -36,6 +36,7 @@ _COUNTS: dict[str, tuple[int, int, int, int]] = {
     "Silence": (1, _MANY, 0, 0),
     "Slice": (1, 1, 1, _MANY),
     "Split": (1, 1, 1, _MANY),
+    "Upsample": (1, 2, 1, 1),  # with two SegNet's
 } | dict.fromkeys(params.DEPTHWISE_TYPES, (1, _MANY, 1, _MANY))
 
 # Caffe computes these right where the top is the bottom; others overwrite what they still read.
@@ -51,12 +52,13 @@ def check_counts(layer: Layer) -> None:
     if layer.type == "Pooling" and params.pooling(layer).method != "MAX":
         most_tops = 1
     for names, fewest, most, what in (
-        (layer.bottoms, fewest_bottoms, most_bottoms, "bottoms"),
-        (layer.tops, fewest_tops, most_tops, "tops"),
+        (layer.bottoms, fewest_bottoms, most_bottoms, "bottom"),
+        (layer.tops, fewest_tops, most_tops, "top"),
     ):
         if not fewest <= len(names) <= most:
             wanted = f"{fewest} or more" if most == _MANY else _range(fewest, most)
-            raise layer_error(layer, f"it has {len(names)} {what}; Caffe wants {wanted}")
+            count = f"{len(names)} {what}{'s' * (len(names) != 1)}"
+            raise layer_error(layer, f"it has {count}; Caffe wants {wanted}")
 
 
 def check_in_place(layer: Layer) -> None:

@@ -256,6 +256,10 @@ def _permute(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
 def _upsample(layer: Layer, bottoms: Sequence[Shape]) -> list[Shape]:
     check_axes(layer, bottoms[0], 4, 4)
     batch, channels, height, width = bottoms[0]
+    if len(bottoms) == 2:  # the inverse of a max pooling, whose mask is the second
+        if bottoms[0] != bottoms[1]:
+            raise layer_error(layer, f"its bottoms are {listed(bottoms)}; a mask has the shape of the map")
+        return [(batch, channels, *params.unpooled(layer, height, width))]
     vertical, horizontal = params.upsample(layer)
     return [(batch, channels, height * vertical, width * horizontal)]
 

@@ -18,6 +18,7 @@ from nnie_prep.engines.numpy import forward, forward_layer, unsupported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
 from nnie_prep.nnie_caffe_pb2 import LayerParameter, NetParameter
+from nnie_prep.passes.replace_upsample import replace_upsample
 from nnie_prep.proof import Engine
 from nnie_prep.shapes import infer_shapes
 
@@ -209,6 +210,42 @@ def test_refinedet_has_another_detection_output() -> None:
     assert infer_shapes(chain)["found"] == (1, 1, 1, 7)
     del chain.layers[0].bottoms[3:]
     assert unsupported(chain) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("scale: 2", (10, 14)),
+        ("", (10, 14)),  # 2 is SegNet's default
+        ("scale: 2 pad_out_h: true", (9, 14)),
+        ("scale_h: 2 scale_w: 3", (10, 21)),
+        ("scale: 2 upsample_h: 11 upsample_w: 13", (11, 13)),
+    ],
+)
+def test_segnet_has_another_upsample(text: str, size: tuple[int, int]) -> None:
+    """With the mask of a pooling for a second bottom: its size is known, and no value is invented."""
+    shapes = {"x": (1, 3, 5, 7), "mask": (1, 3, 5, 7)}
+    chain = net(layer("Upsample", "x mask", "y", f"upsample_param {{ {text} }}"), **shapes)
+    assert unsupported(chain) == chain.layers
+    assert not forward(chain, {name: noise(*shape) for name, shape in shapes.items()}, wanted=["y"])
+    assert infer_shapes(chain)["y"] == (1, 3, *size)
+    (note,) = replace_upsample(chain)
+    assert note.text == "Upsample not replaced: it has 2 bottoms" and not note.changed
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes", "said"),
+    [
+        ("scale: 2", {"x": (1, 3, 5, 7), "mask": (1, 3, 5, 6)}, "a mask has the shape of the map"),
+        ("scale: 1", {"x": (1, 3, 5, 7), "mask": (1, 3, 5, 7)}, "scale is 1 x 1; with a mask both are 2"),
+        ("scale: 2", {"x": (1, 3), "mask": (1, 3)}, "must have 4 axes"),
+        ("", {"x": (1, 3, 5, 7), "mask": (1, 3, 5, 7), "z": (1,)}, "3 bottoms; Caffe wants 1 to 2"),
+    ],
+)
+def test_segnet_upsamples_that_cannot_be(text: str, shapes: dict[str, tuple[int, ...]], said: str) -> None:
+    chain = net(layer("Upsample", " ".join(shapes), "y", f"upsample_param {{ {text} }}"), **shapes)
+    with pytest.raises(UserError, match=said):
+        infer_shapes(chain)
 
 
 def test_data_layers_may_be_fed() -> None:

@@ -84,8 +84,13 @@ LAYERS: dict[str, Callable[[Layer, list[Array]], list[Array]]] = {
 
 
 def is_supported(layer: Layer) -> bool:
-    """Whether the layer can be run; what RefineDet calls DetectionOutput is another layer than SSD's."""
-    return layer.type in LAYERS and not (layer.type == "DetectionOutput" and len(layer.bottoms) > 3)
+    """Whether the layer can be run.
+
+    What RefineDet calls DetectionOutput is another layer than SSD's, and what SegNet calls Upsample another
+    than NNIE's: it puts values where a mask says, and two masks of one net may differ for a rounding.
+    """
+    most_bottoms = {"DetectionOutput": 3, "Upsample": 1}.get(layer.type, len(layer.bottoms))
+    return layer.type in LAYERS and len(layer.bottoms) <= most_bottoms
 
 
 def forward_layer(layer: Layer, bottoms: list[Array]) -> list[Array]:
