@@ -179,7 +179,7 @@ def _write(options: Namespace, out: Outputs, outcome: _Outcome, progress: Progre
     command = f"nnie_prep {__version__} edit"
     influences = [f"--{name} {value}" for name, value in options.edits]
     influences += [f"--save-with {options.save_with}"] if options.save_with != "protobuf" else []
-    document = edits.describe(options.prototxt, outcome.blob_map, net)
+    document = edits.describe(options.prototxt, outcome.blob_map, outcome.before, net, outcome.warnings)
     with out.open(about) as file:
         file.write(as_text(made_by(out.made(command, influences)) | document).encode())
     made = out.made(command, influences)

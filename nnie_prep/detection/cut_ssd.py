@@ -37,6 +37,8 @@ def ssd_head(path: Path) -> Fields | None:
     ]
     if len(found) > 1:
         raise UserError(f"tells of {len(found)} DetectionOutput layers that were cut off", str(path), _UNCUT)
+    if found and "none" in found[0].values:
+        raise UserError(f"is a DetectionOutput that is not told of: {found[0].text('none')}", found[0].where)
     if found and "layers" in found[0].values:
         text = "is a DetectionOutput of two stages, RefineDet's, which is not done here"
         raise UserError(text, found[0].where, "decode it on the CPU, as its layers say")

@@ -16,7 +16,7 @@ the net as it was; `together` does several that only fit with each other. Only `
 renames keep what the net computes.
 
 cuts.py    until, from_            layers.py  rename_layer, rename_blob, drop
-inputs.py  input_shape, batch      fields.py  set_field
+inputs.py  input_shape, batch      fields.py  set_field       heads.py  what STEM.json says of heads
 custom.py  custom, proposal        suffixes.py  report, high_precision, cpu
 """
 
@@ -30,6 +30,7 @@ from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.description import describe_surgery, described_inputs
 from nnie_prep.edit import custom as own_layers
 from nnie_prep.edit import cuts, fields, inputs, layers, suffixes
+from nnie_prep.edit.heads import RESIZED, resize_head
 from nnie_prep.edit.inputs import shapes_text
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net, check_wiring
@@ -187,8 +188,11 @@ def _fits(net: Net) -> bool:
     return True
 
 
-def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:
-    """STEM.json of an edited net: as after any surgery, with the input and heads that it has now."""
+def describe(prototxt: Path, blob_map: BlobMap, before: Net, net: Net, warnings: list[str]) -> dict[str, Any]:
+    """STEM.json of an edited net: as after any surgery, with the input and heads that it has now.
+
+    A head that is not told of any more gives a warning.
+    """
     document = describe_surgery(prototxt, blob_map)
     shapes = known_shapes(net)
     for about in described_inputs(document):
@@ -199,7 +203,16 @@ def describe(prototxt: Path, blob_map: BlobMap, net: Net) -> dict[str, Any]:
             why = about.get("none", "")
             about.clear()
             about["none"] = why
+    sizes = known_shapes(before)
+    pictures_differ = any(
+        shapes[blob][2:] != sizes[name][2:]
+        for name in before.inputs()
+        for blob in blob_map[name].blobs
+        if name in sizes and blob in shapes
+    )
     for head in document.get("heads", []):
-        if head.get("blob") in shapes and "shape" in head:
-            head["shape"] = list(shapes[head["blob"]][1:])
+        if not resize_head(head, shapes, pictures_differ):
+            warnings.append(
+                f"the .json describes {head.get('layer')} ({head.get('type')}) no more: {RESIZED}"
+            )
     return document

@@ -261,6 +261,21 @@ def test_a_net_without_its_head_is_not_told_to_be_edited(ssd: Path, cut: tuple[s
     assert "suppresses by itself; leave out --nms" in said and "edit" not in said
 
 
+def test_priors_of_another_size_are_not_told_of(ssd: Path, cut: tuple[str, str]) -> None:
+    """An edit of the input's size leaves STEM.json no priors that would be wrong; another batch does."""
+    done = run("edit", *cut, "--input-shape", "1,3,128,192", "-o", "wide")
+    assert done.code == 0
+    assert (
+        "the .json describes detection_out (DetectionOutput) no more: what it reads has another" in done.err
+    )
+    said = refuses(ssd, "detect", "wide.prototxt", "wide.caffemodel", "room.png", "--scale", "1")
+    assert "wide.json: head 0: is a DetectionOutput that is not told of: what it reads has another" in said
+    done = run("edit", *cut, "--batch", "2", "-o", "twice")
+    assert done.code == 0 and not done.err
+    heads = [json.loads(Path(f"{stem}.json").read_text())["heads"] for stem in ("cut", "twice")]
+    assert heads[0] == heads[1]
+
+
 def test_several_heads_that_were_cut_off(ssd: Path, cut: tuple[str, str]) -> None:
     document = json.loads(Path("cut.json").read_text())
     document["heads"] *= 2
