@@ -33,6 +33,8 @@ from nnie_prep.outputs.input_files import is_file
 from nnie_prep.outputs.made_inside import picture_made
 from nnie_prep.proof import without_training
 
+_MOST = 300  # boxes that are told and drawn: more hide the picture, and each other
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -79,7 +81,7 @@ def detect_on_picture(options: Namespace) -> int:
         blobs, _ = computed(options, net, {detector.source: detector.fed}, sorted(detector.wanted))
         found = detector.decode(blobs)
         progress("drawing")
-        drawn, lacking = draw(picture, found, detector.names, options.font)
+        drawn, lacking = draw(picture, found[:_MOST], detector.names, options.font)
         with out.open(output) as file:
             made = out.made(f"nnie_prep {__version__} detect")
             file.write(picture_made(encode(drawn, kind), kind, made))
@@ -113,9 +115,16 @@ def _text(options: Namespace, seen: Seen) -> list[str]:
     if seen.found:
         rows = [
             (detector.names[one.kind], f"{one.confidence:.3f}", *(f"{edge:.0f}" for edge in one[2:]))
-            for one in seen.found
+            for one in seen.found[:_MOST]
         ]
         lines.append(table(("class", "confidence", "left", "top", "right", "bottom"), rows))
+        if len(seen.found) > _MOST:
+            lines += [
+                f"and {len(seen.found) - _MOST:,} more, which are not drawn either; --json has them all"
+            ]
+            lines += [
+                "try a higher --threshold; if that leaves as many, the weights or what is fed are wrong"
+            ]
     else:
         lines.append(f"nothing found with a confidence above {max(options.threshold, detector.least):g}")
         lines += _what_else(options, detector)

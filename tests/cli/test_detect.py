@@ -14,6 +14,7 @@ import pytest
 from cli_cases import listing, refuses, run, spawn
 
 from nnie_prep.caffe_io import read_net
+from nnie_prep.cli import detect as command
 from nnie_prep.detection import detect
 from nnie_prep.detection.heads import read_description
 from nnie_prep.detection.picture import as_planes, read_picture
@@ -143,6 +144,26 @@ def test_a_name_that_cannot_be_drawn_is_a_warning(pair: Path, monkeypatch: pytes
     done = run(*DETECT, "--names", "names")
     assert done.code == 0 and done.err.count("\n") == 1
     assert "warning: no font has the letters of" in done.err and "--font" in done.err
+
+
+def test_no_more_boxes_than_one_can_look_at(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a network whose weights are noise; the picture has the best, and --json has all."""
+    found = json.loads(run(*DETECT, "--json").out)["detections"]
+    rows = run(*DETECT).out.splitlines()[3:]
+    monkeypatch.setattr(command, "_MOST", 2)
+    said = run(*DETECT).out.splitlines()
+    assert said[3:5] == rows[:2] and len(found) > 2
+    assert said[5] == f"and {len(found) - 2:,} more, which are not drawn either; --json has them all"
+    assert said[6].startswith("try a higher --threshold;")
+    two = cv2.imread("room_detected.png")
+    assert json.loads(run(*DETECT, "--json").out)["detections"] == found
+    at = found[1]["confidence"]
+    monkeypatch.setattr(command, "_MOST", 300)
+    assert (
+        len(json.loads(run(*DETECT, "--json", "--threshold", f"{at * 0.999999:.9f}").out)["detections"]) == 2
+    )
+    drawn = cv2.imread("room_detected.png")
+    assert two is not None and drawn is not None and np.array_equal(two, drawn)
 
 
 def test_nothing_found_is_an_answer(pair: Path) -> None:
