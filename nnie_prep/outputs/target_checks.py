@@ -23,6 +23,8 @@ def stat_of_input(path: Path, hint: str = "check the path") -> os.stat_result:
         found = path.stat()
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", str(path), hint) from error
+    except ValueError as error:  # from a file that names it
+        raise UserError("no file can have this name", repr(str(path)), "correct the name there") from error
     if not stat.S_ISREG(found.st_mode):
         raise UserError("is not a regular file, as an input must be", str(path), "save it to a file")
     return found
