@@ -23,7 +23,7 @@ from nnie_prep.description import description_of
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.nnie import Finding, cfg_draft
-from nnie_prep.nnie.cfg_rules import CFG_RULES, check_cfg
+from nnie_prep.nnie.cfg_rules import CFG_RULES, cfg_path, check_cfg
 from nnie_prep.nnie.cfg_subject import CfgSubject
 from nnie_prep.nnie.limits import Limits
 from nnie_prep.nnie.mapper_cfg import (
@@ -139,6 +139,8 @@ def _draft(options: Namespace, limits: Limits) -> Draft:
         told = ", ".join(f"{name} wants {order}" for order, name in orders.items())
         raise UserError(f"{told}, and there is one RGB_order for all", str(options.prototxt), "give --order")
     draft.cfg = replace(draft.cfg, groups=tuple(groups), RGB_order=next(iter(orders), "BGR"))
+    odd = cfg_path(CfgSubject(draft.cfg, limits))
+    draft.warnings += [f"{found.message} (wanted: {found.limit}); {found.repair}" for found in odd]
     draft.files[target] = format_cfg(draft.cfg).encode("utf-8", "surrogateescape")
     return draft
 

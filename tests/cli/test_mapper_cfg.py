@@ -200,6 +200,29 @@ def test_mean_and_scale(
     assert rules == {"cfg_file", "cfg_prototxt"}, "the list is missing, and it is a net for training"
 
 
+def test_paths_that_old_programs_stumble_over(job: Path) -> None:
+    """What --check warns of in a .cfg is told of when it is written, and nothing else."""
+    folder = Path("my nets")
+    folder.mkdir()
+    for suffix in (".prototxt", ".caffemodel", ".json"):
+        shutil.copy(f"net{suffix}", folder / f"größe{suffix}")
+    shutil.copytree("pictures", folder / "pictures")
+    pair = ("mapper-cfg", folder / "größe.prototxt", folder / "größe.caffemodel", "--images", "pictures")
+    for options, keys in (
+        (("-o", "plain"), ["prototxt_file", "caffemodel_file"]),
+        ((), ["prototxt_file", "caffemodel_file", "instruction_name", "image_list"]),
+        (("--absolute", "--force"), ["prototxt_file", "caffemodel_file", "instruction_name", "image_list"]),
+    ):
+        done = run(*pair, *options)
+        cfg = Path("plain.cfg") if options[:1] == ("-o",) else folder / "größe_mapper.cfg"
+        found = json.loads(run("mapper-cfg", "--check", cfg, "--json").out)["findings"]
+        told = [f"{one['message']} (wanted: {one['limit']}); {one['repair']}" for one in found]
+        assert done.code == 0 and done.err.splitlines() == [f"nnie_prep: warning: {one}" for one in told]
+        assert [one["message"].split()[0] for one in found] == keys
+        assert json.loads(run(*pair, *options, "--json").out)["warnings"] == told
+    assert run(*PAIR, "--images", "pictures").err == "", "a plain one is not warned of"
+
+
 def test_other_keys(job: Path) -> None:
     made(
         *PAIR, "-o", "out.cfg", "--bits", "16", "--batch-num", "0", "--sparse-rate", "0.5", "--simulation",
