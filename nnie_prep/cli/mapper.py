@@ -343,7 +343,7 @@ def _subject(options: Namespace, limits: Limits) -> CfgSubject:
     description = description_of(prototxt)
     wanted = {name: _wanted(options, net, name, prototxt, description, limits) for name in net.inputs()}
     found = _net_findings(options, limits, prototxt, caffemodel, description)
-    return CfgSubject(cfg, limits, net, wanted, found)
+    return CfgSubject(cfg, limits, net, wanted, found, (prototxt, caffemodel))
 
 
 def _wanted(

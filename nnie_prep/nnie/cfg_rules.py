@@ -113,6 +113,22 @@ def cfg_path(subject: CfgSubject) -> Iterator[Found]:
 # ---- the net -------------------------------------------------------------------------------------
 
 
+def cfg_pair(subject: CfgSubject) -> Iterator[Found]:
+    """The .cfg names other files than the pair that it is checked with.
+
+    The compiler reads the files that the .cfg names, whatever was checked here. One name in common is
+    enough, for RuyiStudio's marked prototxt is not called like the one that it was made from.
+
+    Instead: give the .cfg of this pair, or leave the pair out and have its own checked.
+    """
+    cfg = subject.cfg
+    if subject.pair is not None and not cfg.is_of(*subject.pair):
+        message = f"is about {cfg.prototxt_file} and {cfg.caffemodel_file}"
+        wanted = " and ".join(path.name for path in subject.pair)
+        line = subject.line("prototxt_file")
+        yield Found(None, message, cfg.prototxt_file, wanted, "give the .cfg of this pair", line)
+
+
 def cfg_prototxt(subject: CfgSubject) -> Iterator[Found]:
     """`check` finds errors in the prototxt.
 
@@ -289,6 +305,7 @@ CFG_RULES: tuple[Rule, ...] = (
          if not name.endswith(("_file", "_list")))),
     Rule(cfg_file, "A", "a compiler cannot read what is not there"),
     Rule(cfg_path, "G", "experience with programs of that kind"),
+    Rule(cfg_pair, "A", "what the .cfg says of itself", "warning"),
     Rule(cfg_prototxt, "A", "the rules of check, each with its own source"),
     Rule(cfg_net_type, "B", GUIDE + ", and working files"),
     Rule(cfg_high_precision, "B", GUIDE + ", and the guide as others quote it"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nnie_prep.net import Net
 from nnie_prep.nnie.calibration import Listed, read_list
@@ -20,7 +21,7 @@ class CfgSubject:
     """A .cfg, the net that it names (None where there is no such file), and what is known of its pictures.
 
     `wanted` holds what each input was trained with, None where nobody says; `net_findings` what `check`
-    finds in the net.
+    finds in the net; `pair` the net's prototxt and caffemodel, where the user named them.
     """
 
     cfg: MapperCfg
@@ -28,6 +29,7 @@ class CfgSubject:
     net: Net | None = None
     wanted: Mapping[str, Preprocessing | None] = field(default_factory=dict)
     net_findings: Sequence[Finding] = ()
+    pair: tuple[Path, Path] | None = None
 
     def line(self, key: str, group: ImageGroup | None = None) -> int:
         return (group.lines if group else self.cfg.lines).get(key, 0)

@@ -492,6 +492,9 @@ def test_a_cfg_of_another_net(job: Path, prototxt: str, caffemodel: str, warns: 
     told = f"{cfg}: is about {prototxt} and {caffemodel}; net.prototxt is fed as that net is"
     assert done.err == (f"nnie_prep: warning: {told}\n" if warns else "")
     assert run("quantize-sim", *PAIR[1:], "--cfg", cfg, "--propose", "0", "-q").err == ""
+    told = f"{cfg}:1: warning: is about {prototxt} and {caffemodel} (wanted: net.prototxt and net.caffemodel)"
+    assert (told in run(*PAIR, "--check", cfg).out) == warns
+    assert "is about" not in run("mapper-cfg", "--check", cfg).out
 
 
 def test_compare_dump_takes_the_last_picture_of_the_cfg(job: Path) -> None:

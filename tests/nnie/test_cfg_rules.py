@@ -69,6 +69,7 @@ class Case:
     files: dict[str, str | bytes] = field(default_factory=dict)
     base: MapperCfg = CFG
     chip: str | None = None
+    pair: tuple[str, str] | None = ("n.prototxt", "n.caffemodel")
 
 
 def case(rule: str, *found: tuple[str, str, Any], **rest: Any) -> Case:
@@ -96,6 +97,9 @@ CASES = [
     case("cfg_path", ("warning", "image_list", "my list.txt"), group={"image_list": "my list.txt"}),
     case("cfg_path", ("warning", "instruction_name", "模型"), cfg={"instruction_name": "模型"}),
     case("cfg_path", cfg={"instruction_name": "../out/my-net_1.0"}),
+    case("cfg_pair", ("warning", "prototxt_file", "./n.prototxt"), pair=("m.prototxt", "m.caffemodel")),
+    case("cfg_pair", pair=("m.prototxt", "elsewhere/n.caffemodel")),
+    case("cfg_pair", pair=None),
     case("cfg_prototxt", ("error", "prototxt_file", 2), net=ABS),
     case(
         "cfg_net_type", ("error", "net_type", 0), base=replace(ROI_CFG, net_type=0), net=ROIS, files=ROI_FILES
@@ -235,7 +239,8 @@ def findings(one: Case, folder: Path, pictures: dict[str, bytes]) -> tuple[CfgSu
     limits = read_limits(one.chip)
     net = read_prototxt(folder / "n.prototxt")
     wanted = dict.fromkeys(net.inputs(), one.wanted)
-    subject = CfgSubject(read_cfg(folder / "n.cfg"), limits, net, wanted, check(net, limits=limits))
+    pair = (Path(one.pair[0]), Path(one.pair[1])) if one.pair else None
+    subject = CfgSubject(read_cfg(folder / "n.cfg"), limits, net, wanted, check(net, limits=limits), pair)
     return subject, check_cfg(subject)
 
 
