@@ -43,9 +43,10 @@ from nnie_prep.shapes import Shape
 
 # What Pillow is asked to read for us, of what the compiler reads.
 READABLE = (".bmp", ".dib", ".jpeg", ".jpg", ".jpe", ".png", ".webp", ".pbm", ".pgm", ".ppm")
-# How the files begin that the compiler reads. Like OpenCV it goes by that, and not by the suffix.
+# How the files begin that the compiler reads. Like OpenCV it goes by that, and not by the suffix. What a
+# text may begin with too is told by what follows: the size of a BMP's header, the width of a PBM.
 _BEGINNINGS = re.compile(
-    rb"BM|\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|P[1-6]\s|II\*\0|MM\0\*|\x59\xa6\x6a\x95"
+    rb"BM.{12}.\0|\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|P[1-6]\s+[\d#]|II\*\0|MM\0\*|\x59\xa6\x6a\x95"
     rb"|\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",  # the two of JPEG 2000
     re.DOTALL,
 )

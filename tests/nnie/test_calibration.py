@@ -211,12 +211,14 @@ def test_every_kind_of_picture_begins_like_one(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>", "it begins with b'<!DOCTYPE html><'"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "it begins with b'RIFF"),
         (b"P6-1.2", "it begins with b'P6-1.2'"),
+        (b"P5 is the fifth page of it\n", "it begins with b'P5 is the fifth "),
+        (b"BM is short for a benchmark, which this is", "it begins with b'BM is short for '"),
     ],
 )
 def test_what_is_no_picture(tmp_path: Path, data: bytes, says: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
-    assert not cv2.haveImageReader(str(path))
+    assert cv2.imread(str(path)) is None
     with pytest.raises(UserError) as caught:
         check_beginning(path)
     assert says in str(caught.value)
