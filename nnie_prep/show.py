@@ -30,13 +30,13 @@ class LayerFigures(NamedTuple):
 
 
 class Subtotal(NamedTuple):
-    """What all layers of some types come to, as far as their figures are known."""
+    """What all layers of some types come to, as far as their figures are known; None where none is."""
 
     type: str
     layers: int
-    parameters: int
-    weights: int
-    multiply_adds: int
+    parameters: int | None
+    weights: int | None
+    multiply_adds: int | None
 
 
 def layer_figures(net: Net) -> list[LayerFigures]:
@@ -85,12 +85,17 @@ def _subtotal(type_: str, rows: Sequence[LayerFigures]) -> Subtotal:
     return Subtotal(
         type_,
         len(rows),
-        sum(row.parameters or 0 for row in rows),
-        sum(row.weights or 0 for row in rows),
-        sum(row.multiply_adds or 0 for row in rows),
+        _sum([row.parameters for row in rows]),
+        _sum([row.weights for row in rows]),
+        _sum([row.multiply_adds for row in rows]),
     )
 
 
-def totals(rows: list[LayerFigures]) -> tuple[int, int]:
-    """Parameters and multiply-adds of all layers whose figures are known."""
-    return sum(row.parameters or 0 for row in rows), sum(row.multiply_adds or 0 for row in rows)
+def totals(rows: Sequence[LayerFigures]) -> tuple[int | None, int | None]:
+    """Parameters and multiply-adds of all layers whose figures are known; None where none is."""
+    return _sum([row.parameters for row in rows]), _sum([row.multiply_adds for row in rows])
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return None if counts and not known else sum(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,31 @@ def test_an_unknown_layer_and_what_depends_on_it(tmp_path: Path) -> None:
     assert [line.split()[1:] for line in done.out.splitlines() if line.startswith("m ")] == [
         ["Mystery", "?", "?", "?"]
     ]
+
+
+TRAINING = """
+layer { name: "d" type: "Data" top: "data" top: "label" data_param { source: "x" batch_size: 4 } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+        convolution_param { num_output: 4 kernel_size: 3 } }
+"""
+
+
+def test_what_is_not_known_is_not_none(tmp_path: Path) -> None:
+    """Nothing says what a database holds: there are parameters, and nobody can count them."""
+    path = tmp_path / "train.prototxt"
+    path.write_text(TRAINING)
+    out = run("show", path).out
+    assert [line.split()[1:] for line in out.splitlines() if line.startswith("Convolution ")] == [
+        ["1", "?", "?", "?"]
+    ]
+    assert "parameters     ?\nmultiply-adds  ?\n" in out
+    assert "convolutions   1 layer, ? weights without biases, ? multiply-adds\n" in out
+    said = json.loads(run("show", path, "--json").out)
+    assert (said["parameters"], said["weight_bytes"], said["multiply_adds"]) == (None, None, None)
+    assert [one["parameters"] for one in said["types"]] == [None, None]
+    relu = 'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
+    path.write_text('input: "x"\ninput_shape { dim: 1 dim: 2 }\n' + relu)
+    assert "parameters     0 (0 bytes of float32)\nmultiply-adds  0\n" in run("show", path).out
 
 
 def test_counted_with_and_without_the_weights(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep.blob_map import Note
-from nnie_prep.cli.report import count_text, few, proof_text, table, verdict_json, written_text
+from nnie_prep.cli.report import count_text, few, number_text, proof_text, table, verdict_json, written_text
 
 if TYPE_CHECKING:
     from nnie_prep.cli.job import Job
@@ -54,7 +54,7 @@ def _passes_text(notes: dict[str, list[Note]], verbose: bool) -> list[str]:
 
 def figures_text(outcome: Outcome) -> str:
     """The table of what the net comes to, before and after."""
-    rows = [(name, f"{before:,}", f"{after:,}") for name, before, after in outcome.figures]
+    rows = [(name, number_text(before), number_text(after)) for name, before, after in outcome.figures]
     return table(("", "before", "after"), rows)
 
 

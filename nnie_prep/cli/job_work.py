@@ -55,8 +55,9 @@ class Outcome:
         return self.verdict is None or self.verdict.passed
 
     @cached_property
-    def figures(self) -> list[tuple[str, int, int]]:
-        """What the net comes to: (name, before, after). To be asked when the work is done."""
+    def figures(self) -> list[tuple[str, int | None, int | None]]:
+        """What the net comes to: (name, before, after), None for what is not known. To be asked when the
+        work is done."""
         before = totals(layer_figures(self.before))
         after = totals(layer_figures(self.after)) if self.notes else before
         return [

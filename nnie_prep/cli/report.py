@@ -40,6 +40,11 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
+def number_text(number: int | None) -> str:
+    """12,345, or ? for what is not known."""
+    return "?" if number is None else f"{number:,}"
+
+
 def count_text(count: int, noun: str) -> str:
     """1 blob, 2 blobs."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from nnie_prep.caffe_io import read_net
-from nnie_prep.cli.report import count_text, shape_text, size_text, table
+from nnie_prep.cli.report import count_text, number_text, shape_text, size_text, table
 from nnie_prep.cli.weights import reader_of
 from nnie_prep.passes import PASSES, summary_of
 from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
@@ -28,7 +28,7 @@ def show(options: Namespace) -> int:
             "types": [one._asdict() for one in subtotals(rows)],
             "convolutions": _without_type(convolutions(rows)),
             "parameters": parameters,
-            "weight_bytes": 4 * parameters,
+            "weight_bytes": None if parameters is None else 4 * parameters,
             "multiply_adds": operations,
         }
         print(json.dumps(document, indent=2))
@@ -40,8 +40,8 @@ def show(options: Namespace) -> int:
             row.name,
             row.type,
             shape_text(row.shape) if row.shape is not None else "?",
-            "?" if row.parameters is None else f"{row.parameters:,}",
-            "?" if row.multiply_adds is None else f"{row.multiply_adds:,}",
+            number_text(row.parameters),
+            number_text(row.multiply_adds),
             *((" ".join(row.bottoms), " ".join(row.tops), row.origin) if options.verbose else ()),
         )
         for row in rows
@@ -54,10 +54,12 @@ def show(options: Namespace) -> int:
     print(f"inputs         {', '.join(net.inputs())}")
     print(f"outputs        {', '.join(net.outputs())}")
     print(f"layers         {len(rows)}")
-    print(f"parameters     {parameters:,} ({size_text(4 * parameters)} of float32)")
-    print(f"multiply-adds  {operations:,}")
+    size = "" if parameters is None else f" ({size_text(4 * parameters)} of float32)"
+    print(f"parameters     {number_text(parameters)}{size}")
+    print(f"multiply-adds  {number_text(operations)}")
     if (all_ := convolutions(rows)).layers:
-        counts = f"{all_.weights:,} weights without biases, {all_.multiply_adds:,} multiply-adds"
+        weights, products = number_text(all_.weights), number_text(all_.multiply_adds)
+        counts = f"{weights} weights without biases, {products} multiply-adds"
         print(f"convolutions   {count_text(all_.layers, 'layer')}, {counts}")
     unknown = sorted({row.type for row in rows if row.multiply_adds is None})
     if unknown:
@@ -68,11 +70,11 @@ def show(options: Namespace) -> int:
 def _types_text(rows: Sequence[Subtotal]) -> str:
     """What the layers of each type come to."""
     counts = [(row.layers, row.parameters, row.weights, row.multiply_adds) for row in rows]
-    cells = [(row.type, *(f"{one:,}" for one in found)) for row, found in zip(rows, counts, strict=True)]
+    cells = [(row.type, *map(number_text, found)) for row, found in zip(rows, counts, strict=True)]
     return table(("type", "layers", "parameters", "weights", "multiply-adds"), cells)
 
 
-def _without_type(row: Subtotal) -> dict[str, int]:
+def _without_type(row: Subtotal) -> dict[str, int | None]:
     return {key: value for key, value in row._asdict().items() if key != "type"}
 
 
