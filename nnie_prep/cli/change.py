@@ -180,7 +180,7 @@ def _surgery(
     prototxt: Path | None = None,
     caffemodel: Path | None = None,
 ) -> int:
-    """Changes a Caffe pair; each output is named after its own input unless the user names it."""
+    """Changes a Caffe pair; each output is named after its own input unless the user names one."""
     if options.output is not None and (prototxt or caffemodel):
         raise UserError(
             "-o and --output_model or --output_weights name the same files", hint="give one of them"
@@ -189,6 +189,10 @@ def _surgery(
     names = (options.prototxt, named_after(options.caffemodel))
     own = [beside(path, suffix + path.suffix) for path in names]
     first, second = placed(options.output, own, _PAIR)
-    prototxt = named(prototxt, "--output_model") if prototxt else None
-    caffemodel = named(caffemodel, "--output_weights") if caffemodel else None
-    return change(Job(options, inputs, passes, prototxt or first, caffemodel or second))
+    if prototxt:
+        first = named(prototxt, "--output_model")
+        second = first.with_suffix(".caffemodel")
+    if caffemodel:
+        second = named(caffemodel, "--output_weights")
+        first = prototxt or second.with_suffix(".prototxt")
+    return change(Job(options, inputs, passes, first, second))

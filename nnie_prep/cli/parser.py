@@ -125,8 +125,13 @@ def _merge_bn(commands: Any, name: str) -> None:
     parser.add_argument("caffemodel", type=Path, nargs="?", metavar="CAFFEMODEL")
     parser.add_argument("--model", type=Path, metavar="PROTOTXT", help="the same as the first argument")
     parser.add_argument("--weights", type=Path, metavar="CAFFEMODEL", help="the same as the second argument")
-    parser.add_argument("--output_model", type=Path, metavar="PROTOTXT", help="where the prototxt goes")
-    parser.add_argument("--output_weights", type=Path, metavar="CAFFEMODEL", help="where the caffemodel goes")
+    for option, file, other in (("model", "prototxt", "caffemodel"), ("weights", "caffemodel", "prototxt")):
+        parser.add_argument(
+            f"--output_{option}",
+            type=Path,
+            metavar=file.upper(),
+            help=f"where the {file} goes; given alone, the {other} goes beside it under its name",
+        )
     add_weights_engine(parser)
     add_until(parser)
     add_fold_input(parser)

@@ -97,6 +97,12 @@ def test_the_well_known_scripts_spelling(folder: Path) -> None:
     before = listing(folder)
     assert run("merge-bn", *four, "--output_model", "x.txt", "--output_weights", "y.bin").code == 0
     assert made(folder, before) == ["x.json", "x.txt", "y.bin"]
+    Path("out").mkdir()
+    for option, name in (("--output_model", "out/m.prototxt"), ("--output_weights", "out/w.caffemodel")):
+        there = listing(folder)
+        assert run("merge-bn", *four, option, name).code == 0
+        stem = name.partition(".")[0]
+        assert made(folder, there) == [f"{stem}.{kind}" for kind in sorted(NAMES)], "one names the other"
     assert run("merge-bn", "small.prototxt", "small.caffemodel", "-o", "z").code == 0
     assert Path("y.bin").read_bytes() == Path("z.caffemodel").read_bytes()
 
