@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from nnie_prep import __version__
-from nnie_prep.caffe_io import read_net, read_prototxt
+from nnie_prep.caffe_io import read_prototxt
 from nnie_prep.cli.detect_kinds import Detector, darknet_detector, ssd_detector
 from nnie_prep.cli.judges import computed
+from nnie_prep.cli.placing import writing
 from nnie_prep.cli.report import Progress, size_text, table
-from nnie_prep.cli.weights import reader_of
+from nnie_prep.cli.weights import read_pair
 from nnie_prep.detection import Detection
 from nnie_prep.detection.cut_ssd import ssd_head, with_head
 from nnie_prep.detection.detection_output import detection_output
@@ -60,8 +61,9 @@ def detect_on_picture(options: Namespace) -> int:
         inputs.append(description_file)
     output = options.output or options.picture.with_name(options.picture.stem + "_detected.png")
     kind = format_of(output)
+    outputs = Outputs([output], inputs, also_read, force=options.force)
     with (
-        Outputs([output], inputs, also_read, force=options.force) as out,
+        writing(outputs, lambda: read_pair(options)) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
         head = None if is_ssd else ssd_head(description_file)
@@ -69,8 +71,7 @@ def detect_on_picture(options: Namespace) -> int:
         description = None if is_ssd else read_description(description_file, options.tree)
         picture = read_picture(options.picture)
         progress("reading")
-        net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
-        net = without_training(net)
+        net = without_training(read_pair(options))
         net = with_head(net, head) if head is not None else net
         detector = (
             ssd_detector(options, net, picture.size, is_cut=head is not None)

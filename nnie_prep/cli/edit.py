@@ -15,7 +15,7 @@ from nnie_prep import edit as edits
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.judges import proof_options
-from nnie_prep.cli.placing import beside, folder_of, placed
+from nnie_prep.cli.placing import beside, folder_of, placed, writing
 from nnie_prep.cli.report import (
     Progress,
     count_text,
@@ -26,7 +26,7 @@ from nnie_prep.cli.report import (
     verdict_text,
     written_text,
 )
-from nnie_prep.cli.weights import named_after, reader_of, save_with_caffe
+from nnie_prep.cli.weights import named_after, read_pair, reader_of, save_with_caffe
 from nnie_prep.description import as_text, made_by
 from nnie_prep.edit import cuts, fields, inputs, layers
 from nnie_prep.errors import UserError
@@ -66,9 +66,10 @@ def edit(options: Namespace) -> int:
     given = [options.prototxt] + ([options.caffemodel] if options.caffemodel else [])
     targets = _targets(options)
     also_read = [options.input] if options.input else []
+    outputs = Outputs(targets, given, also_read, force=options.force)
     with (
         folder_of(options.output),
-        Outputs(targets, given, also_read, force=options.force) as out,
+        writing(outputs, lambda: read_pair(options)) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
         progress("reading")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep import __version__
-from nnie_prep.cli.placing import beside, folder_of, placed
+from nnie_prep.cli.placing import beside, folder_of, placed, writing
 from nnie_prep.cli.report import Progress, count_text, few, proof_text, table, verdict_json, written_text
 from nnie_prep.darknet.fold import Fold, read_fold
 from nnie_prep.outputs import Outputs
@@ -26,14 +26,15 @@ def fold_darknet(options: Namespace) -> int:
     weights, cfg = placed(options.output, own, _PAIR)
     inputs = [options.cfg, options.weights]
     also_read = [options.input] if options.input else []
+    outputs = Outputs([weights, cfg], inputs, also_read, force=options.force)
     verdict = None
     with (
         folder_of(options.output),
-        Outputs([weights, cfg], inputs, also_read, force=options.force) as out,
+        writing(outputs, lambda: _read(options)) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
         progress("reading")
-        fold = read_fold(options.cfg, options.weights, flavor=options.flavor, bn_form=options.bn_form)
+        fold = _read(options)
         with out.open(weights) as file:
             fold.write_weights(file, progress)
         influences = (f"--flavor {options.flavor}", f"--bn-form {options.bn_form}")
@@ -51,6 +52,10 @@ def fold_darknet(options: Namespace) -> int:
     elif not options.quiet:
         print("\n".join(_text(options, fold, verdict, [weights, cfg] if passed else [])))
     return 0 if passed else 1
+
+
+def _read(options: Namespace) -> Fold:
+    return read_fold(options.cfg, options.weights, flavor=options.flavor, bn_form=options.bn_form)
 
 
 def _prove(options: Namespace, fold: Fold, cfg: Path, weights: Path, progress: Progress) -> Verdict:

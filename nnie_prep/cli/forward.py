@@ -8,10 +8,10 @@ from argparse import Namespace
 import numpy as np
 
 from nnie_prep import __version__
-from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.judges import computed
+from nnie_prep.cli.placing import writing
 from nnie_prep.cli.report import Progress, shape_text, table
-from nnie_prep.cli.weights import reader_of
+from nnie_prep.cli.weights import read_pair
 from nnie_prep.errors import UserError
 from nnie_prep.outputs import Outputs
 from nnie_prep.outputs.made_inside import write_npz
@@ -22,14 +22,14 @@ from nnie_prep.shapes import infer_shapes
 def run(options: Namespace) -> int:
     """Saves the net's outputs, or all its blobs, as arrays of an .npz under the blobs' names."""
     inputs = [options.prototxt, options.caffemodel, options.input]
-    with Outputs([options.output], inputs, force=options.force) as out:
+    outputs = Outputs([options.output], inputs, force=options.force)
+    with writing(outputs, lambda: read_pair(options)) as out:
         if options.output.suffix == ".npy":
             name = options.output.with_suffix(".npz").name
             raise UserError(
                 "is to be an .npz, with arrays by the blobs' names", str(options.output), f"-o {name}"
             )
-        net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
-        net = without_training(net)
+        net = without_training(read_pair(options))
         shapes = infer_shapes(net)
         feeds = read_feeds(options.input, {name: shapes[name] for name in net.inputs()})
         names = net.outputs() if options.blobs == "outputs" else net.blob_names()

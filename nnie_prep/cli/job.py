@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nnie_prep.cli.judges import check_judge
-from nnie_prep.cli.placing import folder_of
+from nnie_prep.cli.placing import folder_of, writing
 from nnie_prep.cli.report import Progress
 from nnie_prep.errors import UserError
 from nnie_prep.outputs import Outputs
@@ -63,9 +63,10 @@ def change(job: Job) -> int:
     if options.skip:
         _check_names(options.skip)
     also_read = [options.input] if options.input else []
+    outputs = Outputs(job.targets(), job.inputs, also_read, force=options.force)
     with (
         folder_of(options.output),
-        Outputs(job.targets(), job.inputs, also_read, force=options.force) as out,
+        writing(outputs, lambda: _read(job)) as out,
         Progress(not options.quiet and not options.json) as progress,
     ):
         progress("reading")
@@ -84,6 +85,12 @@ def change(job: Job) -> int:
             raise
     report(job, outcome)
     return 0 if outcome.passed else 1
+
+
+def _read(job: Job) -> None:
+    from nnie_prep.cli.job_work import read
+
+    read(job)
 
 
 def _check_names(skip: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep import __version__
@@ -17,6 +18,7 @@ from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.description import as_text, describe_inputs, describe_surgery, described_inputs, made_by
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
+from nnie_prep.outputs import hash_of
 from nnie_prep.outputs.made_by import head_comment
 from nnie_prep.show import layer_figures, totals
 
@@ -71,7 +73,7 @@ def work(job: Job, out: Outputs, progress: Progress) -> Outcome:
     """Leaves the result in temporary files, and says of it what is to be reported."""
     options = job.options
     passes = job.passes()
-    outcome, conversion = _read(job, out)
+    outcome, conversion = read(job, out.input_hash)
     if options.strict and outcome.warnings:
         raise UserError(" | ".join(outcome.warnings), hint="correct that, or leave out --strict")
     if until := getattr(options, "until", []):
@@ -163,7 +165,7 @@ def _fold_input(text: str, outcome: Outcome, blob_map: BlobMap, is_darknet: bool
     outcome.inexact += [f"{note.layer}: {note.text}" for note in notes if note.layer in names]
 
 
-def _read(job: Job, out: Outputs) -> tuple[Outcome, Conversion | None]:
+def read(job: Job, digest_of: Callable[[Path], str] = hash_of) -> tuple[Outcome, Conversion | None]:
     """The source, as yet unchanged, and for Darknet how it was converted."""
     if job.is_darknet:
         from nnie_prep.darknet import convert
@@ -185,7 +187,7 @@ def _read(job: Job, out: Outputs) -> tuple[Outcome, Conversion | None]:
         net, floats, costs = conversion.net, conversion.floats, conversion.costs
         return Outcome(net, net, told, floats, inexact, costs), conversion
     warnings: list[str] = []
-    net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options), out.input_hash)
+    net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options), digest_of)
     return Outcome(net, net, warnings), None
 
 

@@ -18,7 +18,7 @@ from nnie_prep.cli.findings import tell
 from nnie_prep.cli.mapper_inputs import asked_preprocessing, calibration, check_names, is_asked
 from nnie_prep.cli.placing import beside
 from nnie_prep.cli.report import few, size_text
-from nnie_prep.cli.weights import reader_of
+from nnie_prep.cli.weights import read_pair, reader_of
 from nnie_prep.description import description_of
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
@@ -117,7 +117,7 @@ def report(options: Namespace, draft: Draft) -> None:
 def _draft(options: Namespace, limits: Limits) -> Draft:
     """All that is to be written, worked out."""
     target = _target(options)
-    net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+    net = read_pair(options)
     shapes = net_input_shapes(net)
     if not net.inputs() or len(shapes) != len(net.inputs()):
         raise UserError(

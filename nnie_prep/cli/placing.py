@@ -1,12 +1,16 @@
-"""Where a command's files go: beside their inputs, to -o STEM, or into -o FOLDER/."""
+"""Where a command's files go: beside their inputs, to -o STEM, or into -o FOLDER/; or why they cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnie_prep.errors import UserError
+
+if TYPE_CHECKING:
+    from nnie_prep.outputs import Outputs
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -58,6 +62,21 @@ def folder_of(output: str | None) -> Iterator[None]:
     finally:
         if makes and not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def writing(outputs: Outputs, read: Callable[[], object]) -> Iterator[Outputs]:
+    """Enters the outputs. Where that fails, what `read` finds wrong with the inputs is raised instead.
+
+    Who gave a wrong file is not to be told to replace, or to spare, what the right one was made into.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(outputs)
+        except UserError:
+            read()
+            raise
+        yield outputs
 
 
 def _is_folder(output: str) -> bool:

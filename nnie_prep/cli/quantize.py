@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nnie_prep.blob import Array
-from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import Progress, few, json_value, shape_text, table
-from nnie_prep.cli.weights import reader_of
+from nnie_prep.cli.weights import read_pair
 from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
@@ -73,7 +72,7 @@ def compare_dump(options: Namespace) -> int:
 
 def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
     """The net, and the pictures of --input or --cfg one by one."""
-    net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+    net = read_pair(options)
     net = without_training(net)
     if missing := unsupported(net):
         raise UserError(

@@ -6,9 +6,8 @@ import json
 from argparse import Namespace
 from collections.abc import Sequence
 
-from nnie_prep.caffe_io import read_net
 from nnie_prep.cli.report import count_text, number_text, shape_text, size_text, table
-from nnie_prep.cli.weights import reader_of
+from nnie_prep.cli.weights import read_pair
 from nnie_prep.passes import PASSES, summary_of
 from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, totals
@@ -16,7 +15,7 @@ from nnie_prep.show import Subtotal, convolutions, layer_figures, subtotals, tot
 
 def show(options: Namespace) -> int:
     """Prints a row per layer, and totals."""
-    net = read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+    net = read_pair(options)
     rows = layer_figures(net)
     parameters, operations = totals(rows)
     if options.json:

@@ -24,6 +24,13 @@ def reader_of(options: Namespace) -> WeightsReader | None:
     return partial(caffe_weights.read_weights, find_caffe_python(options.caffe_python))
 
 
+def read_pair(options: Namespace) -> Net:
+    """The net of PROTOTXT and CAFFEMODEL, read as --weights-engine asks."""
+    from nnie_prep.caffe_io import read_net
+
+    return read_net(options.prototxt, options.caffemodel, read_weights=reader_of(options))
+
+
 def save_with_caffe(options: Namespace, net: Net, file: BinaryIO) -> None:
     """Has Caffe write the caffemodel, as --save-with pycaffe asks."""
     from nnie_prep import caffe_weights

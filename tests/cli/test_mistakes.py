@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from cli_cases import CFG, listing, refuses, run, spawn, write_caffe, write_darknet
 
+DATA = Path(__file__).parent.parent / "data"
 CONVERT = ("prepare", "net.cfg", "net.weights", "-o", "x")
 MERGE = ("merge-bn", "small.prototxt", "small.caffemodel", "-o", "x")
 
@@ -46,6 +48,52 @@ def test_weights_that_do_not_fit(
     Path("net.weights").write_bytes(change(Path("net.weights").read_bytes()))
     message = refuses(folder, command, "net.cfg", "net.weights", "-o", "x")
     assert says in message and "; " in message
+
+
+@pytest.mark.parametrize(
+    ("command", "right", "wrong", "says"),
+    [
+        ("merge-bn", "small.prototxt small.caffemodel -o out",
+         "small.prototxt net.caffemodel -o out", "lacks"),
+        ("prepare", "net.cfg net.weights -o out", "small.prototxt net.caffemodel -o out", "lacks"),
+        ("edit", "small.prototxt small.caffemodel --batch 2 -o out",
+         "small.prototxt net.caffemodel --batch 2 -o out", "lacks"),
+        ("run", "small.prototxt small.caffemodel --input x.npy -o y.npz",
+         "small.prototxt net.caffemodel --input x.npy -o y.npz", "lacks"),
+        ("detect", "d.prototxt d.caffemodel photo.png", "d.prototxt small.caffemodel photo.png",
+         "small.caffemodel is not the file that d.prototxt was written with (d.caffemodel, d.json)"),
+        ("fold-darknet", "net.cfg net.weights", "net.cfg other.weights", "net.cfg:57: the weights file"),
+        ("darknet2caffe", "net.cfg net.weights -o out", "net.cfg other.weights -o out",
+         "net.cfg:57: the weights file other.weights ends"),
+    ],
+)  # fmt: skip
+def test_the_wrong_file_is_told_before_what_lies_there(
+    folder: Path, command: str, right: str, wrong: str, says: str
+) -> None:
+    """Nobody is to force, or to spare, a right result for the sake of a wrong input."""
+    assert run("prepare", "net.cfg", "net.weights", "-o", "d", "-q").code == 0
+    shutil.copy("d.caffemodel", "net.caffemodel")
+    shutil.copy(DATA / "photo.jpg", "photo.png")
+    np.save("x.npy", np.ones((1, 3, 11, 13), np.float32))
+    Path("other.weights").write_bytes(Path("net.weights").read_bytes()[:-4])
+    assert run(command, *right.split(), "-q").code == 0
+    lacks = "net.caffemodel: has no weights for 4 layer(s) of small.prototxt"
+    assert (lacks if says == "lacks" else says) in refuses(folder, command, *wrong.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("small.prototxt", "small.caffemodel"), "small.prototxt:2: expected [net] before the first option"),
+        (("small.caffemodel", "small.prototxt"), "small.caffemodel:2: found byte 0x05, which no text has"),
+        (("net.weights", "net.cfg"), "net.weights:1: found byte 0x00, which no text has; give a Darknet cfg"),
+    ],
+)
+def test_what_is_no_darknet_network_is_told_before_where_it_would_go(
+    folder: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    assert run("darknet2caffe", "net.cfg", "net.weights", "-q").code == 0
+    assert says in refuses(folder, "darknet2caffe", *arguments)
 
 
 def test_weights_of_another_network(folder: Path) -> None:
