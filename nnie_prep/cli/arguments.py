@@ -41,6 +41,13 @@ class Parser(argparse.ArgumentParser):
         return ""
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Fits all to the terminal but an example, which is to be copied in one line."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("Example: ") else super()._fill_text(text, width, indent)
+
+
 def add_command(commands: Any, name: str, runs: str, what: str, example: str) -> Parser:
     """A subcommand; `runs` is "module.function" below nnie_prep.cli."""
     parser: Parser = commands.add_parser(
@@ -48,7 +55,7 @@ def add_command(commands: Any, name: str, runs: str, what: str, example: str) ->
         help=what[0].lower() + what[1:],
         description=what + ".",
         epilog=f"Example: nnie-prep {name} {example}".rstrip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     module, function = runs.split(".")
     parser.set_defaults(command=name, module=module, function=function)
@@ -106,7 +113,8 @@ def add_chip(parser: Parser) -> None:
         "--chip",
         type=str.lower,  # the vendor writes Hi3516DV300
         choices=("hi3516cv500", "hi3516dv300", "hi3516av300", "hi3519av100", "hi3559v200", "hi3559av100"),
-        help="whose limits hold (default: what all chips share)",
+        metavar="CHIP",
+        help="whose limits hold: %(choices)s (default: what all chips share)",
     )
     parser.add_argument(
         "--limits", type=Path, metavar="FILE", help="limits of your own, as JSON, laid over the chip's"

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnie_prep import __version__
 from nnie_prep.cli.arguments import (
+    HelpFormatter,
     Parser,
     add_bn_form,
     add_caffe_python,
@@ -56,6 +57,7 @@ def make_parser(command: str = "") -> tuple[Parser, dict[str, Parser]]:
         prog="nnie-prep",
         description="Takes Darknet and Caffe networks to HiSilicon's NNIE, and proves the result equal.",
         epilog="Example: nnie-prep prepare yolov3-tiny.cfg yolov3-tiny.weights",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nnie_prep {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -71,6 +71,18 @@ def test_the_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comm
     assert (done.code, done.err) == (said_no, "")
 
 
+@pytest.mark.parametrize("columns", [60, 100])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_fits_the_terminal(command: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the example, which is to be copied, and a usage that has no room for one option more."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    usage, *rest = run(*command.split(), "--help").out.split("\n\n")
+    too_long = [line for line in "\n".join(rest).split("\n") if len(line) > columns]
+    assert [line for line in too_long if not line.startswith("Example: nnie-prep ")] == []
+    for line in usage.split("\n"):
+        assert len(line) <= columns or re.fullmatch(r" +(\[[^\]]*\]|\(.*\))", line), line
+
+
 def write_dump(prototxt: Path, caffemodel: Path) -> None:
     """Pictures, and a dump as the compiler writes it of the first layer, with the last of them."""
     net = read_net(prototxt, caffemodel)
