@@ -213,8 +213,7 @@ def _last_line(err: str, code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"was ended by {name}" + ", for want of memory perhaps; lower -j" * (name == "SIGKILL")
-    said = lines[-1].removeprefix("nnie_prep: error: ") if lines else f"exit code {code}"
-    return said.replace(", -o names another", ", another output spares it")  # which a manifest calls it
+    return lines[-1].removeprefix("nnie_prep: error: ") if lines else f"exit code {code}"
 
 
 def _stop(children: Sequence[_Child]) -> None:

@@ -300,7 +300,7 @@ def _refuse_ours(draft: Draft, other: Sequence[Path]) -> None:
     told = ", ".join([*changes[:2], *([f"{len(changes) - 2} more"] if changes[2:] else [])])
     where = target if target in other else other[0]
     message = f"exists and {what}" + (f" ({told})" if told else "")
-    raise UserError(message, str(where), "--force replaces it, -o names another")
+    raise UserError(message, str(where), "--force replaces it, another output (-o) spares it")
 
 
 def _holds(path: Path, data: bytes) -> bool:

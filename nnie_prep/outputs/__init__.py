@@ -68,7 +68,7 @@ class Outputs:
         inputs: the files that the outputs are made from; their content decides what "the same inputs" are.
         also_read: files that must not be overwritten either, but do not decide what the outputs are.
         force: replace existing targets, whoever wrote them. Never an input, a folder or a link.
-        option: with which the user names the targets, for messages.
+        option: what the user names the targets with, for messages.
 
     Entering raises UserError for every reason that can be known before the work. So do `open`, the
     writing into what it returned, and `commit`, naming the target, when a disk is full or fails.
@@ -81,7 +81,7 @@ class Outputs:
         also_read: Sequence[Path] = (),
         *,
         force: bool = False,
-        option: str = "-o",
+        option: str = "output (-o)",
     ) -> None:
         self._inputs = list(inputs)
         self._also_read = list(also_read)
@@ -211,7 +211,7 @@ class Outputs:
                     self._witnesses.append(witness)
 
     def _stranger(self, target: Path, what: str) -> UserError:
-        hint = f"--force replaces it, {self._option} names another"
+        hint = f"--force replaces it, another {self._option} spares it"
         return UserError(f"exists and {what}", str(target), hint)
 
     def _close(self) -> None:

@@ -156,7 +156,7 @@ def test_junit_tells_a_no_from_an_error(five: Path) -> None:
     Path("report.xml").write_text("<testsuites name='of somebody else'/>")
     said = refuses(five, "batch", "models.yaml", "--junit", "report.xml")
     assert "report.xml: exists and nothing shows that nnie_prep made it" in said
-    assert said.endswith("; --force replaces it, --junit names another")
+    assert said.endswith("; --force replaces it, another --junit spares it")
     said = refuses(five, "batch", "models.yaml", "--junit", "models")
     assert said.startswith("models: is a folder and is not replaced; ") and "-o" not in said
     assert "does not exist" in refuses(five, "batch", "models.yaml", "--junit", "no/report.xml")
@@ -322,7 +322,7 @@ def test_without_the_record_the_files_speak_for_themselves(done_five: Path) -> N
     Path("out/b.caffemodel").write_bytes(b"finetuned")
     assert ran()["models"][1]["error"] == (
         "out/b.caffemodel: exists and differs from what nnie_prep made of these inputs; "
-        "--force replaces it, another output spares it"
+        "--force replaces it, another output (-o) spares it"
     )
 
 

@@ -121,7 +121,7 @@ def test_sarif(nets: Path) -> None:
     said = refuses(nets, "check", "bad.prototxt", "--sarif", "mine.sarif")
     assert said == (
         "mine.sarif: exists and nothing shows that nnie_prep made it from these inputs; "
-        "--force replaces it, --sarif names another"
+        "--force replaces it, another --sarif spares it"
     )
     said = refuses(nets, "check", "bad.prototxt", "--sarif", ".", "--force")
     assert said == ".: is a folder and is not replaced; name another place for it"

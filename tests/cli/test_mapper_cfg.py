@@ -104,7 +104,8 @@ def test_the_same_again_needs_no_force(job: Path) -> None:
     assert listing(job) == first
     assert refuses(job, *PAIR, "--bits", "16", "--stride", "32", "--log-level", "3") == (
         "net_mapper.cfg: exists and was written for other input or with other options, or edited since "
-        "(compile_mode 0, now 1, log_level 0, now 3, 1 more); --force replaces it, -o names another"
+        "(compile_mode 0, now 1, log_level 0, now 3, 1 more); "
+        "--force replaces it, another output (-o) spares it"
     )
     said = refuses(job, *PAIR, "--images", "pictures", "--resize", "--count", "20", "--seed", "1")
     assert "net_images.txt: exists and was written for other input or with other options" in said
