@@ -23,13 +23,22 @@ _OTHERS = 2  # buffers beside the one that is being filled
 
 
 class Background(threading.Thread, Generic[T]):
-    """A function call in a thread of its own; it does not keep the program from ending."""
+    """A function call in a thread of its own; it does not keep the program from ending.
+
+    Where no thread is to be had, `start` makes the call itself.
+    """
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self._work = work
         self._value: T
         self._error: BaseException | None = None
+
+    def start(self) -> None:
+        try:
+            super().start()
+        except RuntimeError:
+            self.run()
 
     def run(self) -> None:
         try:
@@ -39,7 +48,8 @@ class Background(threading.Thread, Generic[T]):
 
     def result(self) -> T:
         """Waits for the call and returns its value or raises its exception."""
-        self.join()
+        if self.ident is not None:
+            self.join()
         if self._error:
             raise self._error
         return self._value
@@ -48,7 +58,8 @@ class Background(threading.Thread, Generic[T]):
 class HashingWriter(io.RawIOBase):
     """Appends to the empty file behind `fd`, which stays open on `close`, and hashes what it writes.
 
-    What is larger than a buffer is hashed and written in a thread, while the caller makes what comes next.
+    What is larger than a buffer is hashed and written in a thread, while the caller makes what comes next;
+    where no thread is to be had, at once.
     So a failure to write is raised by one of the next calls of `write`, or by `close`, and again by `sync`.
 
     Args:
@@ -95,7 +106,13 @@ class HashingWriter(io.RawIOBase):
     def _hand_over(self) -> None:
         """Gives the full buffer to the thread, and waits for one that it is done with."""
         if not self._has_thread:
-            start_thread(self._work, self._fd)
+            try:
+                start_thread(self._work, self._fd)
+            except (RuntimeError, OSError):
+                self._append(self._buffer, self._fd)
+                self._filled = 0
+                self._raise_failure()
+                return
             self._has_thread = True
             for _ in range(_OTHERS):
                 self._free.put(memoryview(bytearray(_BUFFER)))

@@ -7,11 +7,12 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_cases import Run, command, environment, listing, on_a_terminal, run, screen, spawn
+from cli_cases import Run, assert_same_files, command, environment, listing, on_a_terminal, run, screen, spawn
 
 CONVERT = ("prepare", "net.cfg", "net.weights", "-o", "x")
 
@@ -130,6 +131,21 @@ def without_rights(*arguments: str) -> Run:
             ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
     return spawn(*arguments, preexec_fn=drop)
+
+
+def test_without_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tight limit of processes makes no difference to what is written."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    for name in ("with", "without"):
+        Path(name).mkdir()
+    assert run("prepare", "net.cfg", "net.weights", "-o", "with/").code == 0
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    done = run("prepare", "net.cfg", "net.weights", "-o", "without/")
+    assert (done.code, done.err) == (0, "")
+    assert_same_files(Path("with"), Path("without"))
 
 
 def test_no_permission(folder: Path) -> None:

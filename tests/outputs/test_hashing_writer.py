@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnie_prep.outputs import early_sync
-from nnie_prep.outputs.hashing_writer import HashingWriter
+from nnie_prep.outputs.hashing_writer import Background, HashingWriter
 
 
 def _failed(error: OSError) -> Exception:
@@ -287,10 +287,61 @@ def test_no_descriptor_and_no_thread_is_left(monkeypatch: pytest.MonkeyPatch) ->
                     raise _Interrupted
             writer.stop()
             assert _idle(threads)
-        with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="can't start"):
+        with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", _refused)
             HashingWriter(file.fileno(), _failed).write(bytes(3 << 19))
         assert _descriptors() == before
+
+
+@pytest.mark.parametrize("lacks", ["threads", "descriptors", "threads at first"])
+def test_without_a_thread_the_file_is_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """Under a tight limit of processes, as a container may have."""
+    content = hashlib.shake_128(b"y").digest(5 << 19) + b"rest"
+    if lacks == "descriptors":
+        monkeypatch.setattr(os, "dup", _no_descriptor)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", _refused)
+    with tempfile.TemporaryFile() as file:
+        writer = HashingWriter(file.fileno(), _failed)
+        with writer:
+            for start in range(0, len(content), 333_333):
+                writer.write(content[start : start + 333_333])
+                if start > 1 << 20 and lacks == "threads at first":
+                    monkeypatch.undo()
+        writer.sync()
+        assert writer.hash() == xxhash.xxh3_128(content).hexdigest()
+        assert os.pread(file.fileno(), len(content) + 1, 0) == content
+
+
+def test_without_a_thread_a_full_disk_is_told_of_by_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(threading.Thread, "start", _refused)
+    monkeypatch.setattr(os, "pwrite", full)
+    with tempfile.TemporaryFile() as file:
+        with pytest.raises(RuntimeError, match="full"), HashingWriter(file.fileno(), _failed) as writer:
+            writer.write(bytes(1 << 19))
+            writer.write(b"one more")
+        writer.stop()
+
+
+def test_without_a_thread_what_is_asked_for_is_computed_by_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", _refused)
+    for work, answer in ((lambda: 7, 7), (lambda: int("x"), ValueError)):
+        background = Background(work)
+        background.start()
+        if answer is ValueError:
+            with pytest.raises(ValueError, match="invalid literal"):
+                background.result()
+        else:
+            assert background.result() == answer == background.result()
+
+
+def _no_descriptor(fd: int) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 def _refused(thread: threading.Thread) -> None:
