@@ -105,6 +105,8 @@ def test_what_is_not_known_is_not_none(tmp_path: Path) -> None:
     relu = 'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
     path.write_text('input: "x"\ninput_shape { dim: 1 dim: 2 }\n' + relu)
     assert "parameters     0 (0 bytes of float32)\nmultiply-adds  0\n" in run("show", path).out
+    none = {"layers": 0, "parameters": 0, "weights": 0, "multiply_adds": 0}
+    assert json.loads(run("show", path, "--json").out)["convolutions"] == none
 
 
 def test_counted_with_and_without_the_weights(tmp_path: Path) -> None:
