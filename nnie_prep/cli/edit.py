@@ -15,7 +15,7 @@ from nnie_prep import edit as edits
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.judges import proof_options
-from nnie_prep.cli.placing import beside, folder_of, placed, writing
+from nnie_prep.cli.placing import beside, folder_of, placed, read_back, writing
 from nnie_prep.cli.report import (
     Progress,
     count_text,
@@ -204,9 +204,10 @@ def _prove(options: Namespace, out: Outputs, outcome: _Outcome, progress: Progre
     from nnie_prep.proof import prove_surgery
 
     caffemodel, _, prototxt = outcome.written
-    written = read_net(out.temporary(prototxt), out.temporary(caffemodel))
     fates = {name: outcome.blob_map[name] for name in outcome.blob_map.names()}
-    return prove_surgery(outcome.before, written, fates, proof_options(options), progress, cut=True)
+    with read_back(out, outcome.written):
+        written = read_net(out.temporary(prototxt), out.temporary(caffemodel))
+        return prove_surgery(outcome.before, written, fates, proof_options(options), progress, cut=True)
 
 
 # ---- the report --------------------------------------------------------------------------------

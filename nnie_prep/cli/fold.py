@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnie_prep import __version__
-from nnie_prep.cli.placing import beside, folder_of, placed, writing
+from nnie_prep.cli.placing import beside, folder_of, placed, read_back, writing
 from nnie_prep.cli.report import Progress, count_text, few, proof_text, table, verdict_json, written_text
 from nnie_prep.darknet.fold import Fold, read_fold
 from nnie_prep.outputs import Outputs
@@ -43,7 +43,8 @@ def fold_darknet(options: Namespace) -> int:
         with out.open(cfg) as file:
             file.write(head_comment(made, body) + body)
         if not options.no_verify:
-            verdict = _prove(options, fold, out.temporary(cfg), out.temporary(weights), progress)
+            with read_back(out, [weights, cfg]):
+                verdict = _prove(options, fold, out.temporary(cfg), out.temporary(weights), progress)
         passed = verdict is None or verdict.passed
         if passed:
             out.commit()

@@ -13,6 +13,7 @@ from nnie_prep import __version__
 from nnie_prep.blob_map import BlobMap, Note
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.cli.job import darknet_options
+from nnie_prep.cli.placing import read_back
 from nnie_prep.cli.requests import as_typed, check_own, own_layers, suffixes, unreported
 from nnie_prep.cli.weights import reader_of, save_with_caffe
 from nnie_prep.description import as_text, describe_inputs, describe_surgery, described_inputs, made_by
@@ -100,10 +101,11 @@ def work(job: Job, out: Outputs, progress: Progress) -> Outcome:
     outcome.about = _describe(job, outcome, conversion, blob_map)
     _write(job, out, outcome, progress)
     if not options.no_verify:
-        written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
-        from nnie_prep.cli.job_proof import prove
+        with read_back(out, job.targets()):
+            written = read_net(out.temporary(job.prototxt), out.temporary(job.caffemodel))
+            from nnie_prep.cli.job_proof import prove
 
-        outcome.verdict = prove(job, outcome, conversion, written, blob_map, progress)
+            outcome.verdict = prove(job, outcome, conversion, written, blob_map, progress)
     if outcome.passed and job.with_report:
         _write_report(job, out, outcome)
     return outcome

@@ -79,5 +79,17 @@ def writing(outputs: Outputs, read: Callable[[], object]) -> Iterator[Outputs]:
         yield outputs
 
 
+@contextmanager
+def read_back(out: Outputs, targets: Sequence[Path]) -> Iterator[None]:
+    """Has a UserError about what was written name the targets, and not the temporary files beside them."""
+    try:
+        yield
+    except UserError as error:
+        texts = [error.message, error.where, error.hint]
+        for target in targets:
+            texts = [text.replace(out.temporary(target).name, target.name) for text in texts]
+        raise UserError(*texts) from None
+
+
 def _is_folder(output: str) -> bool:
     return output.endswith("/") and Path(output) != Path("/")

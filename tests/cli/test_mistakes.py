@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cli_cases import CFG, listing, refuses, run, spawn, write_caffe, write_darknet
+
+from nnie_prep.darknet.cfg import read_cfg
+from nnie_prep.errors import UserError
+from nnie_prep.net import Net
 
 DATA = Path(__file__).parent.parent / "data"
 CONVERT = ("prepare", "net.cfg", "net.weights", "-o", "x")
@@ -94,6 +100,42 @@ def test_what_is_no_darknet_network_is_told_before_where_it_would_go(
 ) -> None:
     assert run("darknet2caffe", "net.cfg", "net.weights", "-q").code == 0
     assert says in refuses(folder, "darknet2caffe", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("place", "arguments"),
+    [
+        ("nnie_prep.cli.job_proof.prove_surgery", "merge-bn small.prototxt small.caffemodel"),
+        ("nnie_prep.cli.job_proof.prove_conversion", "prepare net.cfg net.weights"),
+        ("nnie_prep.proof.prove_surgery", "edit small.prototxt small.caffemodel --until conv"),
+    ],
+)
+def test_what_is_wrong_with_the_result_is_told_by_its_own_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, arguments: str
+) -> None:
+    """While it is proven it lies in temporary files, which are gone when anybody could look at them."""
+
+    def no_engine(*given: Any, **options: Any) -> None:
+        (written,) = [one for one in given if isinstance(one, Net) and ".nnie_prep-" in one.source]
+        layer = written.layers[-1]
+        raise UserError(f"{Path('out', written.source)} has one", layer.origin, f"see {written.source}")
+
+    Path("out").mkdir()
+    monkeypatch.setattr(place, no_engine)
+    said = refuses(folder, *arguments.split(), "-o", "out/x")
+    assert re.fullmatch(r"x.prototxt:\d+: out/x.prototxt has one; see x.prototxt", said)
+
+
+def test_nor_does_fold_darknet_name_a_temporary_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_cfg
+
+    def broken(path: Path) -> Any:
+        if ".nnie_prep-" in path.name:
+            raise UserError("is no cfg", f"{path}:7")
+        return read(path)
+
+    monkeypatch.setattr("nnie_prep.darknet.reference.read_cfg", broken)
+    assert refuses(folder, "fold-darknet", "net.cfg", "net.weights", "-o", "out") == "out.cfg:7: is no cfg"
 
 
 def test_weights_of_another_network(folder: Path) -> None:
