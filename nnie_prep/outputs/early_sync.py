@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 
 _STEP = 8 << 20  # bytes; below it the final fsync takes no time that anyone notices
+
+_LACKING = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+
+
+@contextmanager
+def if_supported() -> Iterator[None]:
+    """Goes on where a file system has no such thing: modes on vfat, a flush on some of a program."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
 
 
 def start_thread(work: Callable[[int], None], fd: int) -> None:
@@ -78,7 +91,8 @@ class EarlySync:
             if self._stopped:
                 break
             try:
-                os.fdatasync(fd)
+                with if_supported():
+                    os.fdatasync(fd)
             except OSError as error:
                 failure = error
         self._ended.put(failure)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import xxhash
 
-from nnie_prep.outputs.early_sync import EarlySync, start_thread
+from nnie_prep.outputs.early_sync import EarlySync, if_supported, start_thread
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -169,7 +169,8 @@ class HashingWriter(io.RawIOBase):
             raise self._error
         assert not self._stopped, "not all was written"
         self._sync.end()
-        os.fsync(self._fd)
+        with if_supported():
+            os.fsync(self._fd)
 
     def stop(self) -> None:
         """Begins to write nothing more, and waits for nothing; the descriptor may be closed."""

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnie_prep.errors import UserError
+from nnie_prep.outputs.early_sync import if_supported
 from nnie_prep.outputs.hashing_writer import HashingWriter
 
 ELSEWHERE = "name another place for it"
@@ -63,7 +64,7 @@ def create(file: Temporary) -> None:
 def set_mode(file: Temporary, mode: int) -> None:
     """The permissions to have in the end. Until then its owner may always read and write it."""
     file.mode = stat.S_IMODE(mode)
-    with suppress(PermissionError):  # vfat and the like have none
+    with if_supported():
         os.fchmod(file.fd, file.mode | 0o600)
 
 
@@ -71,7 +72,7 @@ def make_durable(file: Temporary) -> None:
     """Flushes a temporary file, which is written, to the disk. UserError if the disk fails."""
     assert file.writer
     try:
-        with suppress(PermissionError):
+        with if_supported():
             os.fchmod(file.fd, file.mode)
         file.writer.sync()
     except OSError as error:

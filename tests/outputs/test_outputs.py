@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -735,6 +736,27 @@ def test_a_disk_that_fails_leaves_nothing(
     monkeypatch.setattr(os, name, fails)
     assert refused(folder).message == f"cannot be written: {os.strerror(code)}"
     assert folder.state() == folder.made("old") and folder.hidden() == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+@pytest.mark.parametrize("name", ["os.fchmod", "os.fsync", "os.fdatasync", "os.link", "fcntl.flock"])
+def test_a_file_system_that_lacks_something_keeps_the_files(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    """vfat has no modes and no links, others have no locks, and some of a program no flush."""
+    called = threading.Event()
+
+    def lacks(*arguments: object) -> None:
+        called.set()
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(name, lacks)
+    monkeypatch.setattr(early_sync, "_STEP", 1_000)
+    monkeypatch.setattr(hashing_writer, "_BUFFER", 1_000)
+    for version in ("old", "new"):
+        folder.run(version, force=True)
+        assert folder.state() == folder.made(version) and folder.hidden() == []
+    assert called.wait(30)
 
 
 @pytest.mark.parametrize("old", [False, True])
