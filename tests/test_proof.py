@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nnie_prep.blob_map import BlobMap, Fate
 from nnie_prep.caffe_io import read_net
 from nnie_prep.darknet import convert, reference
+from nnie_prep.engines import caffe_engine
 from nnie_prep.errors import UserError
 from nnie_prep.net import Net
 from nnie_prep.proof import (
@@ -246,6 +247,39 @@ def test_caffe_proves_the_same(small: Net) -> None:
         for mine, its in zip(ours.results, theirs.results, strict=True):
             assert its.end_to_end == pytest.approx(mine.end_to_end, rel=1e-3, abs=1e-5)
             assert its.segment == pytest.approx(mine.segment, rel=1e-3, abs=1e-5)
+
+
+def test_what_a_caffe_lacks_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is asked of it are the blobs of the net, not those of the layers that stand in for others."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        """input: "data"
+        input_shape { dim: 1 dim: 2 dim: 3 dim: 4 }
+        layer { name: "six" type: "ReLU6" bottom: "data" top: "six" }
+        layer { name: "abs" type: "AbsVal" bottom: "six" top: "abs" }"""
+    )
+    net, given = read_net(path), []
+
+    def forward(python: str, prototxt: Path, weights: Path, feeds: Any, wanted: Any, forced: Any) -> Any:
+        given.append((python, "ReLU6" in prototxt.read_text(), wanted))
+        return {}
+
+    monkeypatch.setattr(caffe_engine, "find_caffe_python", lambda option: f"found {option}")
+    monkeypatch.setattr(caffe_engine, "forward", forward)
+    for known, told in (
+        (("ReLU", "ReLU6"), []),
+        (("ReLU", "Power"), ["this Caffe lacks 1 ReLU6: run as what it has"]),
+    ):
+        info = caffe_engine.CaffeInfo("1.0", "", known)
+        monkeypatch.setattr(caffe_engine, "caffe_info", lambda python, info=info: info)
+        engine = Engine("caffe", "python2")
+        engine.run(net, {})
+        assert engine.told == told
+        engine.run(net, {}, wanted={"six"})
+        assert engine.told == told
+        own = {"data", "six", "abs"}
+        assert given == [("found python2", not told, own), ("found python2", not told, {"six"})]
+        given.clear()
 
 
 # ---- conversions -------------------------------------------------------------------------------

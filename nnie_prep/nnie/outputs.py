@@ -78,8 +78,7 @@ def _counted(subject: Subject, what: str) -> Iterator[Found]:
 
 def _writer_of(segment: Segment, name: str) -> Layer:
     """Who writes an output, or reads an input, of the segment."""
-    wired = [layer for layer in segment.layers if name in (*layer.tops, *layer.bottoms)]
-    return wired[-1] if wired else segment.layers[-1]
+    return [layer for layer in segment.layers if name in (*layer.tops, *layer.bottoms)][-1]
 
 
 def roi_layers(subject: Subject) -> Iterator[Found]:

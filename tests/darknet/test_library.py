@@ -20,7 +20,7 @@ from darknet_cases import CASES, DarknetCase, darknet_case
 from darknet_nets import RandomNet, random_net
 from numpy.typing import NDArray
 
-from nnie_prep.blob_map import BlobMap
+from nnie_prep.blob_map import BlobMap, Fate, Note
 from nnie_prep.cli import main
 from nnie_prep.darknet import convert, library, reference
 from nnie_prep.darknet.cfg import read_cfg
@@ -249,6 +249,25 @@ def test_what_is_left_out_is_accounted_for_and_covered(
     assert first.segment and first.segment > 1e-3
 
 
+def test_what_a_pass_dropped_is_accounted_for_by_that(
+    tmp_path: Path, numpy_library: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the library was not asked for it either: nobody could have compared it."""
+    monkeypatch.setattr(library, "_MOST", 1)
+    net = random_net(tmp_path, CONV * 4, (3, 10, 12), seed=3)
+    judge = library.load(tmp_path / "lib.so", net.cfg, net.weights)
+    assert sorted(judge.left_out) == [0, 1, 2]
+    conversion = convert(net.cfg, net.weights)
+    blob_map = BlobMap(conversion.net.blob_names())
+    (gone,) = conversion.layers[1].blobs
+    blob_map.follow([Note("", "", fates={gone: Fate((), "folded into what reads it")})])
+    verdict = prove_conversion(conversion.layers, judge, conversion.net, blob_map, Options())
+    assert verdict.answer == "equal"
+    assert [why.partition(":")[0] for why in verdict.accounted.values()] == [
+        "not compared", "folded into what reads it", "not compared"
+    ]  # fmt: skip
+
+
 # ---- where Darknet itself is wrong ---------------------------------------------------------------
 
 
@@ -257,7 +276,9 @@ def test_what_is_left_out_is_accounted_for_and_covered(
     [
         ("[maxpool]\nsize=3\nstride=1\n", "alexeyab", "standard", {0: "AVX=1"}),
         ("[maxpool]\nsize=5\nstride=1\n", "alexeyab", "standard", {}),  # 12 columns are not more than 8 + 4
+        ("[maxpool]\nsize=4\nstride=1\n", "alexeyab", "standard", {0: "AVX=1"}),  # and more than 8 + 3
         ("[maxpool]\nsize=3\nstride=2\n", "alexeyab", "standard", {}),
+        ("[upsample]\nstride=2\n[maxpool]\nsize=2\nstride=2\n", "alexeyab", "standard", {}),  # however wide
         ("[maxpool]\nsize=3\nstride=1\n", "pjreddie", "standard", {}),
         (CONV.replace("leaky", "relu6"), "alexeyab", "standard", {0: "0 for relu6"}),
         (CONV, "alexeyab", "standard", {0: "CUDNN_HALF=1"}),
@@ -275,6 +296,31 @@ def test_doubts(
     judge = library.load(tmp_path, net.cfg, net.weights, flavor, bn_form)
     assert judge.doubts.keys() == doubts.keys()
     assert all(doubts[index] in said for index, said in judge.doubts.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "flavor", "hints"),
+    [
+        (CONV + "[batchnorm]\n" + CONV, "pjreddie", [False, True, True]),
+        (CONV + "[batchnorm]\n" + CONV, "alexeyab", [False, False, False]),
+        (CONV + CONV, "pjreddie", [False, False]),  # which has its own
+    ],
+)
+def test_the_hint_where_pjreddies_darknet_crashes(
+    text: str, flavor: Flavor, hints: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, given = answer_with(tree=flavor), []
+
+    def ask(path: Path, folder: Path, network: Sequence[str], when: str, hint: str) -> str:
+        given.append(hint)
+        return str(answer(path, folder, network, when, hint))
+
+    monkeypatch.setattr(library, "_ask", ask)
+    net = random_net(tmp_path, text, (3, 10, 12), flavor=flavor)
+    outputs_of(library.load(tmp_path, net.cfg, net.weights, flavor), net.input)
+    plain = "leave out --against darknet"
+    crashes = f"pjreddie's has no [batchnorm] on a CPU; {plain}"
+    assert given == [plain, *(crashes if one else plain for one in hints)]
 
 
 def test_verdict_names_the_doubt_where_it_differs(

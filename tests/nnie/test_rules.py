@@ -97,6 +97,26 @@ def test_lost_filters_are_those_of_which_no_weight_is_left(tmp_path: Path, seed:
     assert [one.value for one in found] == ([len(lost)] if lost else [])
 
 
+@pytest.mark.parametrize(
+    ("rule", "text", "expected"),
+    [
+        ("segment_outputs", 'type: "ReLU" bottom: "data" top: "a"', "swallow"),
+        ("segment_inputs", 'type: "DummyData" top: "a" dummy_data_param { shape { dim: 1 } }', "swallow"),
+    ],
+)
+def test_a_segment_without_any(tmp_path: Path, rule: str, text: str, expected: str) -> None:
+    """What a net for training may have. There is no blob whose layer could be named: the last one is."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        f"""input: "data"
+        input_shape {{ dim: 1 dim: 3 dim: 16 dim: 16 }}
+        layer {{ name: "a" {text} }}
+        layer {{ name: "swallow" type: "Silence" bottom: "a" }}"""
+    )
+    (found,) = findings(path, rule)
+    assert (found.layer, found.line, found.value, found.limit) == (expected, 4, 0, "1..16")
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_nnie_version(chip: str) -> None:
     (found,) = findings(DATA / "input_size" / "passes.prototxt", "nnie_version", chip=chip)
@@ -243,3 +263,29 @@ def test_what_prepare_replaces_is_not_left_to_the_user(tmp_path: Path, kind: str
     )
     (found,) = findings(path, "unknown_types")
     assert found.repair.startswith("nnie-prep prepare ") and "`prepare`" in found.message
+
+
+@pytest.mark.parametrize("kind", ["ConvolutionDepthwise", "DepthwiseConvolution"])
+def test_a_depthwise_convolution_is_given_the_chips_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 9 dim: 9 }\n'
+        f'layer {{ name: "a" type: "{kind}" bottom: "data" top: "a"'
+        "  convolution_param { num_output: 3 kernel_size: 3 } }\n"
+    )
+    (found,) = findings(path, "unknown_types")
+    command = shlex.split(found.repair)
+    assert command[:2] + command[-2:] == ["nnie-prep", "edit", "--set", "layer[name=a].type=DepthwiseConv"]
+
+
+@pytest.mark.parametrize("kind", ["AnnotatedData", "MyOwnLoss", "DetectionEvaluate", "Yolov3DetectionOutput"])
+def test_what_another_rule_tells_of_is_told_once(tmp_path: Path, kind: str) -> None:
+    """Neither is a type of the chip, and each has a rule that says what it is and how it goes."""
+    path = tmp_path / "net.prototxt"
+    bottom = "" if kind == "AnnotatedData" else 'bottom: "data"'
+    path.write_text(
+        'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 9 dim: 9 }\n'
+        f'layer {{ name: "other" type: "{kind}" {bottom} top: "other" }}\n'
+    )
+    found = findings(path, "unknown_types", "unnamed_types", "training_layers", "box_layers", "input_form")
+    assert len(found) == 1 and found[0].rule != "unknown_types"
