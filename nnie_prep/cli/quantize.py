@@ -14,7 +14,7 @@ from nnie_prep.cli.report import Progress, few, json_value, shape_text, table
 from nnie_prep.cli.weights import read_pair
 from nnie_prep.engines.numpy import unsupported
 from nnie_prep.errors import UserError
-from nnie_prep.net import Net
+from nnie_prep.net import Layer, Net
 from nnie_prep.nnie.calibration import cfg_feeds
 from nnie_prep.nnie.mapper_cfg import read_cfg
 from nnie_prep.proof import read_feeds, without_training
@@ -92,15 +92,28 @@ def _read(options: Namespace) -> tuple[Net, list[dict[str, Array]]]:
     if len(counts) > 1:
         raise UserError("its inputs hold different numbers of pictures", str(source))
     pictures = [{name: value[i] for name, value in feeds.items()} for i in range(counts.pop())]
-    _check_batch(net, shapes, pictures[0])
+    _keep_batch(options, net, shapes, pictures[0])
     return net, pictures
 
 
-def _check_batch(net: Net, shapes: Mapping[str, Shape], picture: Mapping[str, Array]) -> None:
-    """Raises UserError where a Reshape names the batch: it would tear a single picture into rows.
+def _keep_batch(
+    options: Namespace, net: Net, shapes: Mapping[str, Shape], picture: Mapping[str, Array]
+) -> None:
+    """Has a Reshape that names the batch keep the one that comes, and says so.
 
-    Left to itself, that makes a layer behind it say that its weights are another net's.
+    Else it would tear a single picture into rows, and a layer behind it would find its weights another net's.
     """
+    while layer := _tearing(net, shapes, picture):
+        dims = layer.proto.reshape_param.shape.dim
+        what = f"layer {layer.name!r} (Reshape) is for batches of {dims[0]} (dim: {dims[0]})"
+        if not options.quiet:
+            warning = f"{layer.origin}: {what}; pictures are run one by one, with dim: 0 in its place"
+            print(f"nnie_prep: warning: {warning}", file=sys.stderr)
+        dims[0] = 0
+
+
+def _tearing(net: Net, shapes: Mapping[str, Shape], picture: Mapping[str, Array]) -> Layer | None:
+    """The first Reshape that names the batch, and makes something else of a picture than of the batch."""
     whole = walk_shapes(net, {name: (*shapes[name][:1], *x.shape[1:]) for name, x in picture.items()})
     single = walk_shapes(net, {name: x.shape for name, x in picture.items()})
     batches = {shapes[name][0] for name in picture if shapes[name]} - {1}
@@ -110,20 +123,13 @@ def _check_batch(net: Net, shapes: Mapping[str, Shape], picture: Mapping[str, Ar
             _, _, becomes = next(single)
         except UserError:
             is_refused = True
-        parameter = layer.proto.reshape_param
-        names_batch = layer.type == "Reshape" and {*parameter.shape.dim[:1]} & batches
+        names_batch = layer.type == "Reshape" and {*layer.proto.reshape_param.shape.dim[:1]} & batches
         differs = was is not None and becomes is not None and was[0][1:] != becomes[0][1:]
         if names_batch and (is_refused or differs):
-            batch = parameter.shape.dim[0]
-            field = f"layer[name={layer.name}].reshape_param.shape.dim[0]"
-            raise UserError(
-                f"layer {layer.name!r} (Reshape) is for batches of {batch} (dim: {batch}), "
-                "and pictures are run one by one",
-                layer.origin,
-                f"have it keep the batch that comes: nnie-prep edit --set '{field}=0'",
-            )
+            return layer
         if is_refused:
-            return
+            return None
+    return None
 
 
 def _warn_of_another(options: Namespace) -> None:
