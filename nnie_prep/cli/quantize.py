@@ -36,7 +36,8 @@ def quantize_sim(options: Namespace) -> int:
         simulation = Simulation(net, options.bits)
         exact: dict[str, Array] = {}
         for place, feeds in enumerate(pictures):
-            exact = simulation.calibrate(feeds, _counted(progress, f"picture {place + 1}, layer"))
+            told = _counted(progress, f"picture {place + 1}, layer")
+            exact = simulation.calibrate(feeds, net.outputs(), told)
         last = pictures[-1]
         losses = simulation.losses(last, options.high_precision, _counted(progress, "rounding layer"))
         proposal = None

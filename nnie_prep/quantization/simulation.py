@@ -61,8 +61,13 @@ class Simulation:
         self._largest: dict[Layer, float] = {}
         self._rounded: dict[tuple[Layer, Bits], Layer] = {}
 
-    def calibrate(self, feeds: Mapping[str, Array], progress: Progress | None = None) -> dict[str, Array]:
-        """Runs the net in float32, widens the ranges to what is read, and returns its blobs.
+    def calibrate(
+        self,
+        feeds: Mapping[str, Array],
+        wanted: Collection[str] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Array]:
+        """Runs the net in float32, widens the ranges to what is read, and returns the wanted blobs or all.
 
         Raises UserError at the first layer that computes an infinity or NaN, for which there is no range.
         """
@@ -75,7 +80,7 @@ class Simulation:
                 raise _not_finite(layer)
             return tops
 
-        return forward(self._net, feeds, progress=progress, compute=record)
+        return forward(self._net, feeds, wanted, progress=progress, compute=record)
 
     def run(
         self,
@@ -109,7 +114,7 @@ class Simulation:
                 exact[layer] = tops[0]
             return tops
 
-        forward(self._net, feeds, progress=progress, compute=compare)
+        forward(self._net, feeds, (), progress=progress, compute=compare)
         found: list[LayerLoss] = []
 
         def follow(layer: Layer, bottoms: list[Array]) -> list[Array]:
@@ -122,7 +127,7 @@ class Simulation:
                 found.append(LayerLoss(layer.name, layer.type, bits, largest, own[layer], *ends))
             return tops
 
-        forward(self._net, feeds, progress=progress, compute=follow)
+        forward(self._net, feeds, (), progress=progress, compute=follow)
         return found
 
     def _bits_of(self, layer: Layer, high_precision: Collection[str]) -> Bits:
