@@ -136,16 +136,16 @@ def _refuse_options(build: Builder, section: Section) -> None:
                 f"{key}=1 computes with binary weights, which Caffe has no layer for",
                 "train without it",
             )
-    for key in ("coordconv", "reverse", "deform"):
+    for key in ("coordconv", "reverse"):
         if build.flavor == "alexeyab" and section.float(key, 0):
             build.refuse(key, f"{key} is not supported", f"train without {key}")
     refuse_partial_loading(build, section)
 
 
 def refuse_partial_loading(build: Builder, section: Section) -> None:
-    """dontload, dontloadscales, numload: the file lacks numbers that the network needs."""
+    """dontload, dontloadscales, pjreddie's numload: the file lacks numbers that the network needs."""
     for key in ("dontload", "dontloadscales", "numload"):
-        if section.int(key, 0):
+        if (key != "numload" or build.flavor == "pjreddie") and section.int(key, 0):
             build.refuse(
                 key,
                 f"with {key} the weights file does not hold all that the section needs",

@@ -15,6 +15,7 @@ from nnie_prep.composites import selected
 from nnie_prep.darknet.activations import IN_SHORTCUT, activate, read_activation
 from nnie_prep.darknet.builder import Builder, Output, refusal
 from nnie_prep.darknet.cfg import Section, shown
+from nnie_prep.darknet.emit_convolution import refuse_partial_loading
 from nnie_prep.darknet.emit_merging import read_index, read_indices
 
 # shortcut_multilayer_cpu (AlexeyAB blas.c:73)
@@ -49,6 +50,8 @@ def _sum(build: Builder, section: Section) -> tuple[str, tuple[int, int, int]]:
             + shown(normalization),
             "correct it",
         )
+    if per != "none":
+        refuse_partial_loading(build, section)
     indices = read_indices(section, "from")
     source = build.input()
     others = [build.output("from", index) for index in indices]

@@ -36,7 +36,6 @@ WRONG = [
     ("reverse=1", 6, "reverse is not supported"),
     ("dontload=1", 6, "with dontload the weights file does not hold all"),
     ("dontloadscales=1", 6, "with dontloadscales"),
-    ("numload=2", 6, "with numload"),
     ("antialiasing=3", 6, "at most 2"),
     ("share_index=5", 6, "share_index names section 5, expected a [convolutional] before section 0"),
     ("share_index=-1", 6, "share_index names section -1"),
@@ -61,6 +60,20 @@ def test_one_by_one_with_a_stride_is_right_in_alexeyab_only(tmp_path: Path) -> N
     assert structure(tmp_path, text).layers[0].shape == (1, 4, 3)
     error = refusal(tmp_path, text, flavor="pjreddie")
     assert "skips no pixels" in error.message and line_of(error) == 6 and "alexeyab" in error.hint
+
+
+@pytest.mark.parametrize("key", ["deform", "numload"])
+def test_keys_that_alexeyabs_darknet_does_not_read(key: str, tmp_path: Path) -> None:
+    """It makes `deform` of sway, rotate and stretch, which only training heeds (parser.c)."""
+    text = f"[convolutional]\n{key}=1\nsize=3\nactivation=relu"
+    (warning,) = structure(tmp_path, text).warnings
+    assert warning.endswith(f":6: {key}=1 is not used")
+    assert len(random_net(tmp_path, text, (3, 4, 4)).stream) == 28
+
+
+def test_pjreddie_loads_a_part(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "[convolutional]\nnumload=2\nfilters=4", flavor="pjreddie")
+    assert "with numload the weights file does not hold all" in error.message and line_of(error) == 6
 
 
 def test_pjreddie_has_one_stride(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from darknet_nets import random_net
 from darknet_texts import line_of, refusal, structure
 
 from nnie_prep.darknet import convert
@@ -49,6 +50,11 @@ WRONG = [
     ("[shortcut]\nactivation=hard_mish\nfrom=0", 1, "Darknet computes zeros for activation=hard_mish"),
     ("[shortcut]\nweights_type=per_pixel\nfrom=0", 1, "weights_type=per_pixel is not known"),
     ("[shortcut]\nweights_normalization=max\nweights_type=per_channel\nfrom=0", 1, "found max"),
+    (
+        "[shortcut]\ndontload=1\nweights_type=per_feature\nweights_normalization=relu\nfrom=0",
+        1,
+        "with dontload the weights file does not hold all",
+    ),
     ("[scale_channels]\nfrom=0", 1, "by one of shape (3, 8, 6), expected (3, 1, 1)"),
     ("[scale_channels]\nscale_wh=1\nfrom=0", 2, "by one of shape (3, 8, 6), expected (1, 8, 6)"),
     ("[scale_channels]", 0, "[scale_channels] names no sections"),
@@ -66,6 +72,14 @@ WRONG = [
 def test_refusals(text: str, line: int, words: str, tmp_path: Path) -> None:
     error = refusal(tmp_path, BEFORE + text)
     assert words in error.message and line_of(error) == FIRST + line and error.hint
+
+
+def test_partial_loading_of_what_has_no_weights(tmp_path: Path) -> None:
+    """Nothing is missing then: the key has no say, to the converter and to its judge."""
+    text = "[convolutional]\nfilters=3\n[shortcut]\nfrom=-1\ndontload=1"
+    (warning,) = structure(tmp_path, text).warnings
+    assert warning.endswith(": dontload=1 is not used")
+    assert len(random_net(tmp_path, text, (3, 4, 4)).stream) == 12
 
 
 def test_reading_a_head_by_order(tmp_path: Path) -> None:

@@ -190,6 +190,11 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         ("[conv]\nbinary=1", 5, "binary=1"),
         ("[conv]\ndontload=1", 5, "dontload=1: weights that are not in the file"),
         ("[conv]\nbatch_normalize=1\ndontloadscales=1", 5, "dontloadscales=1"),
+        (
+            "[conv]\n[shortcut]\nfrom=0\nweights_type=per_feature\nweights_normalization=relu\ndontload=1",
+            6,
+            "dontload=1: weights that are not in the file",
+        ),
         ("[softmax]\nspatial=1", 5, "spatial=1"),
         ("[conv]\nactivation=Leaky", 5, "unknown activation=Leaky"),
         ("[conv]\n[shortcut]\nfrom=0\nactivation=hard_mish", 6, "does not compute in [shortcut]"),

@@ -54,7 +54,7 @@ _REFUSED_OPTIONS = {
     "dontloadscales": "BatchNorm parameters that are not in the file",
     "numload": "weights that are not all in the file",
 }
-_HAVE_WEIGHTS = ("convolutional", "connected", "local", "batchnorm", "shortcut", "implicit")
+_HAVE_WEIGHTS = ("convolutional", "connected", "local", "batchnorm", "implicit")
 
 
 class Reference:
@@ -168,13 +168,21 @@ def _check_all(sections: Sequence[Section], flavor: Flavor) -> None:
         )
 
 
+def _has_weights(section: Section) -> bool:
+    if section.type == "shortcut":
+        return section.string("weights_type", "none") != "none"
+    return section.type in _HAVE_WEIGHTS
+
+
 def _fault(section: Section, flavor: Flavor) -> str:
     if section.type not in _BUILDERS:
         return "unknown or without a defined result for a single image"
     for key, reason in _REFUSED_OPTIONS.items():
+        if key == "numload" and flavor == "alexeyab":
+            continue
         loading = key.startswith("dontload") or key == "numload"
         concerns = (
-            section.type in _HAVE_WEIGHTS
+            _has_weights(section)
             if loading
             else section.type == ("softmax" if key == "spatial" else "convolutional")
         )
