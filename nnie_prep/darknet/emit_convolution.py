@@ -32,12 +32,13 @@ class _Geometry(NamedTuple):
 
 def emit_convolutional(build: Builder, section: Section) -> Output:
     """conv, BatchNorm or bias, activation, blur (AlexeyAB convolutional_layer.c:1126)."""
-    geometry = _read_geometry(build, section)
+    # These two go on after a fault, what follows does not: so they are told with it.
     activation = read_activation(build, section, "logistic", of=IN_CONVOLUTION)
+    _refuse_options(build, section)
+    geometry = _read_geometry(build, section)
     filters = section.int("filters", 1, at_least=1)
     groups = section.int("groups", 1, at_least=1)
     batch_normalize = bool(section.int("batch_normalize", 0)) or bool(section.int("cbn", 0))
-    _refuse_options(build, section)
     source = build.input()
     if source.channels % groups or filters % groups:
         raise refusal(

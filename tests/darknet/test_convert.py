@@ -456,16 +456,17 @@ layers=7
 [convolutional]
 xnor=1
 filters=two
+activation=lekay
 """
     with pytest.raises(UserError) as caught:
         structure(tmp_path, text)
     lines = str(caught.value).split("\n")
-    assert lines[0] == f"{tmp_path}/tiny.cfg: cannot be converted, for 6 reasons:"
+    assert lines[0] == f"{tmp_path}/tiny.cfg: cannot be converted, for 8 reasons:"
     found = [line.strip().removeprefix(f"{tmp_path}/tiny.cfg:") for line in lines[1:]]
-    assert [line.split(":")[0] for line in found] == ["6", "7", "10", "11", "13", "16"]
+    assert [line.split(":")[0] for line in found] == ["6", "7", "10", "11", "13", "17", "15", "16"]
     for line, words in zip(
         found,
-        ("stair", "[lstm] is recurrent", "foo", "[cnov] is no section", "section 7", "'two'"),
+        ("stair", "[lstm] is rec", "foo", "[cnov] is no", "section 7", "did you mean leaky", "xnor", "'two'"),
         strict=True,
     ):
         assert words in line
