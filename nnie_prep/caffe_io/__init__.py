@@ -102,6 +102,9 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
             source,
             "give the caffemodel that was trained with this prototxt",
         )
+    known = [layer for layer in stored if layer.name in by_name]
+    if unknown := [f"{number} of {layer.name}" for layer in known for number in layer.unknown]:
+        warnings.append(f"{source}: fields of numbers that are not known are left out: {_listed(unknown)}")
     if unused:
         count = len(unused)
         warnings += [f"{source}: weights of {count} layer(s) are not in {net.source}: {_listed(unused)}"]
@@ -204,6 +207,13 @@ def _fit(layer: Layer, stored: list[StoredBlob], shapes: list[Shape] | None, sou
                 f"blob {index} has shape {_text(blob.shape)}, and the prototxt needs {_text(needed)}",
                 where,
                 "give the caffemodel that was trained with this prototxt",
+            )
+        if blob.unknown and not blob.values.size and 0 not in needed:
+            numbers = ", ".join(map(str, blob.unknown))
+            raise UserError(
+                f"blob {index} has no float32 values, and fields of numbers that are not known: {numbers}",
+                where,
+                "add --weights-engine pycaffe, with --caffe-python for the Caffe that wrote it",
             )
         blobs.append(_reshape(blob.values, needed, f"{where} blob {index}"))
     return blobs

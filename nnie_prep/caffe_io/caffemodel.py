@@ -19,19 +19,22 @@ from nnie_prep.blob import Blob, DeferredBlob, pieces_of
 from nnie_prep.caffe_io import wire
 from nnie_prep.errors import UserError
 from nnie_prep.net import Layer, Net
-from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter
+from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter, V0LayerParameter, V1LayerParameter
 from nnie_prep.outputs.target_checks import stat_of_input
 from nnie_prep.stored import read_floats, read_in_pieces
 
 
 class _Form(NamedTuple):
-    """The numbers of a layer's fields in one of Caffe's formats."""
+    """The numbers of a layer's fields in one of Caffe's formats, and what all of them are in `message`."""
 
+    message: type[LayerParameter | V1LayerParameter | V0LayerParameter]
     name: int
     blobs: int
 
 
-_V2, _V1, _V0 = _Form(1, 7), _Form(4, 6), _Form(1, 50)
+_V2 = _Form(LayerParameter, 1, 7)
+_V1 = _Form(V1LayerParameter, 4, 6)
+_V0 = _Form(V0LayerParameter, 1, 50)
 _V0_LAYER = 1  # V1LayerParameter
 _NAME, _LAYERS, _LAYER = 1, 2, 100  # NetParameter
 _FORMS = {_LAYER: _V2, _LAYERS: _V1}
@@ -46,23 +49,27 @@ class StoredBlob:
     """A blob as the file holds it: its values, flat, and its shape.
 
     `legacy` marks the four deprecated extents num, channels, height, width, which count from the
-    end: a bias of n values is (1, 1, 1, n).
+    end: a bias of n values is (1, 1, 1, n). `unknown` are the numbers of the fields that no BlobProto of
+    ours has: other forks keep values in them.
     """
 
     values: Blob
     shape: tuple[int, ...]
     legacy: bool
+    unknown: tuple[int, ...] = ()
 
 
 @dataclass
 class StoredLayer:
     """A layer of a caffemodel: the name by which it is matched, and its blobs.
 
-    What else the file says of a layer is the prototxt's business; Caffe ignores it too.
+    What else the file says of a layer is the prototxt's business; Caffe ignores it too. `unknown` are the
+    numbers of the fields that our schema lacks, most of them parameters that a fork numbers its own way.
     """
 
     name: str
     blobs: list[StoredBlob] = field(default_factory=list)
+    unknown: list[int] = field(default_factory=list)
 
 
 def read_caffemodel(path: Path) -> list[StoredLayer]:
@@ -122,7 +129,10 @@ def _refuse_other_formats(path: Path, head: bytes, size: int) -> None:
 def _read_layer(source: wire.Source, part: wire.Field, form: _Form) -> StoredLayer:
     """A layer; one of V1 may wrap one of V0, with blobs of its own."""
     layer = StoredLayer("")
+    known = form.message.DESCRIPTOR.fields_by_number
     for inner in wire.fields(source, part.begin, part.end):
+        if inner.number not in known and inner.number not in layer.unknown:
+            layer.unknown.append(inner.number)
         if inner.wire_type != wire.LENGTH:
             continue
         if inner.number == form.name:
@@ -131,7 +141,7 @@ def _read_layer(source: wire.Source, part: wire.Field, form: _Form) -> StoredLay
             layer.blobs.append(_read_blob(source, inner))
         elif inner.number == _V0_LAYER and form is _V1:
             v0 = _read_layer(source, inner, _V0)
-            layer = StoredLayer(v0.name or layer.name, layer.blobs + v0.blobs)
+            layer = StoredLayer(v0.name or layer.name, layer.blobs + v0.blobs, layer.unknown + v0.unknown)
     return layer
 
 
@@ -141,6 +151,7 @@ def _read_blob(source: wire.Source, part: wire.Field) -> StoredBlob:
     legacy = dict.fromkeys(_LEGACY, 0)
     is_legacy = False
     packed: list[wire.Field] = []
+    unknown: list[int] = []
     for inner in wire.fields(source, part.begin, part.end):
         if inner.number == _SHAPE and inner.wire_type == wire.LENGTH:
             shape = tuple(BlobShape.FromString(wire.read_bytes(source, inner.begin, inner.end)).dim)
@@ -151,10 +162,12 @@ def _read_blob(source: wire.Source, part: wire.Field) -> StoredBlob:
             packed.append(inner)
         elif inner.number in (_DATA, _DOUBLE_DATA):
             return _parse_blob(wire.read_bytes(source, part.begin, part.end))
+        elif inner.number not in BlobProto.DESCRIPTOR.fields_by_number:
+            unknown.append(inner.number)
     if is_legacy:
         shape = tuple(legacy.values())
     if not packed:
-        return StoredBlob(stored_floats(source.file, part.end, 0), shape, is_legacy)
+        return StoredBlob(stored_floats(source.file, part.end, 0), shape, is_legacy, tuple(unknown))
     size = packed[0].end - packed[0].begin
     if size % 4:
         raise wire.WireError(f"byte {packed[0].start}: {size} bytes are no whole number of floats")

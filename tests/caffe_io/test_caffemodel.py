@@ -247,6 +247,41 @@ def test_values_that_do_not_fill_the_shape(tmp_path, prototxt) -> None:
         read_net(prototxt, path)
 
 
+@pytest.mark.parametrize("layers", [100, 2])
+def test_fields_that_are_not_known_are_left_out_with_a_warning(tmp_path, prototxt, layers) -> None:
+    """SSD's permute_param is 202, where the copies of NNIE's Caffe have 172; in V1 layers as well. A layer
+    that the net does not have is none of its business."""
+    fork = wire.length_delimited(202, b"\x08\x00") + wire.key(777, 0) + wire.varint(5)
+    path = tmp_path / "forked.caffemodel"
+    with path.open("wb") as file:
+        for name, blobs in [("data", []), *_weights().items()]:
+            body = wire.length_delimited(1 if layers == 100 else 4, name.encode())
+            for values in blobs:
+                body += wire.length_delimited(7 if layers == 100 else 6, _blob(values).SerializeToString())
+            file.write(wire.length_delimited(layers, body + (2 * fork if name != "conv" else b"")))
+    warnings: list[str] = []
+    net = read_net(prototxt, path, warnings)
+    _assert_loaded(net, _weights())
+    assert warnings == [f"{path}: fields of numbers that are not known are left out: 202 of ip, 777 of ip"]
+    warnings.clear()
+    again = tmp_path / "again.caffemodel"
+    with again.open("wb") as file:
+        write_caffemodel(net, file)
+    _assert_loaded(read_net(prototxt, again, warnings), _weights())
+    assert not warnings
+
+
+def test_values_in_a_field_that_is_not_known(tmp_path, prototxt) -> None:
+    """NVCaffe writes raw_data (12) and its type (10), of halves or of floats (OpenCV reads them)."""
+    halves = wire.key(10, 0) + b"\x00" + wire.length_delimited(12, bytes(2 * 72))
+    blobs = 2 * _length_delimited_blob(np.empty((4, 3, 3, 2)), halves)
+    path = tmp_path / "raw.caffemodel"
+    path.write_bytes(wire.length_delimited(100, wire.length_delimited(1, b"conv") + blobs))
+    with pytest.raises(UserError, match="blob 0 has no float32 values, .* not known: 10, 12") as caught:
+        read_net(prototxt, path)
+    assert "--weights-engine pycaffe" in caught.value.hint
+
+
 def test_floats_are_left_in_the_file_until_asked_for(tmp_path, prototxt) -> None:
     """Memory stays near one layer: what was read holds no weights."""
     import tracemalloc
