@@ -69,7 +69,7 @@ def emit_softmax(build: Builder, section: Section) -> Output:
     if groups > 1:
         blob, axis = build.shaped(blob, (1, groups, source.count // groups, 1)), 2
     elif build.shapes[blob][:2] != (1, source.count):
-        blob = build.shaped(blob, (1, source.count))
+        blob = build.add("Flatten", "flatten", blob)  # NNIE has it; of Reshape to two axes it is not known
     blob = build.add("Softmax", "softmax", blob, softmax_param={"axis": axis} if axis != 1 else {})
     return Output(source.shape, blob, flat=True)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from darknet_texts import line_of, refusal, structure
 
+from nnie_prep.nnie import check
+from nnie_prep.shapes import infer_shapes
+
 WRONG = [
     ("[connected]\nactivation=mish", 6, "computes zeros for activation=mish in [connected]"),
     ("[connected]\noutput=0", 6, "at least 1"),
@@ -64,6 +67,13 @@ def test_what_computes_nothing_needs_no_layer(tmp_path: Path) -> None:
 def test_a_vector_is_softmaxed_as_it_is(tmp_path: Path) -> None:
     types = [layer.type for layer in structure(tmp_path, "[avgpool]\n[softmax]").net.layers]
     assert types == ["Pooling", "Softmax"]
+
+
+def test_a_picture_is_softmaxed_in_a_form_that_the_chip_takes(tmp_path: Path) -> None:
+    """A Flatten, which NNIE has, where a Reshape to two axes is known before an InnerProduct alone."""
+    net = structure(tmp_path, "[softmax]\ntemperature=2\n[softmax]\ngroups=2", shape=(3, 8, 12)).net
+    assert infer_shapes(net)[net.layers[1].tops[0]] == (1, 288)
+    assert [finding for finding in check(net) if finding.severity == "error"] == []
 
 
 def test_a_tree_of_classes_is_left_to_the_cpu(tmp_path: Path) -> None:
