@@ -19,7 +19,7 @@ def depthwise_convolution(subject: Subject) -> Iterator[Found]:
     Instead: `prepare` makes it type DepthwiseConv, without group.
     """
     for layer, window, channels in _grouped(subject):
-        if window.group == channels:
+        if window.group == channels == window.num_output:
             message = f"it has a group for each of its {channels} channels"
             yield Found(
                 layer,
@@ -31,7 +31,7 @@ def depthwise_convolution(subject: Subject) -> Iterator[Found]:
 
 
 def group_convolution(subject: Subject) -> Iterator[Found]:
-    """A Convolution works in groups, neither in one nor in one for each channel.
+    """A Convolution works in groups, neither in one nor in one for each channel with one filter in it.
 
     The compiler takes up to 2048 groups. One user reports a net with such layers that compiled, and
     detected nothing on the board.
@@ -41,10 +41,14 @@ def group_convolution(subject: Subject) -> Iterator[Found]:
     """
     limit = subject.limits["group"]
     for layer, window, channels in _grouped(subject):
-        if window.group != channels:
+        filters = window.num_output
+        if not window.group == channels == filters:
             hint = "compare its output on the board with Caffe's"
             message = f"it works in {window.group} groups"
             wanted = "1, or a group for each channel"
+            if window.group == channels:
+                message += f" and has {filters} filters, and of DepthwiseConv that is not known"
+                wanted += ", of one filter"
             broken = limit if not limit.allows(window.group) else wanted
             yield Found(layer, message, window.group, broken, hint)
 
