@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnie_prep.blob_map import BlobMap, place, relocated
+from nnie_prep.blob_map import BlobMap, Fate, place, relocated
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.input_files import is_file, read_input
 from nnie_prep.outputs.made_by import Made, hash_of, made_from
@@ -43,6 +43,22 @@ def description_of(prototxt: Path) -> dict[str, Any]:
     except (UserError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) and "made_by" in document else {}
+
+
+def described_fates(prototxt: Path, names: Collection[str]) -> dict[str, Fate]:
+    """What became of the blobs of the Caffe net that a pair was made of, as the description says that was
+    written with it; {} where there is none, or where it is about a net with other blobs than these."""
+    blobs = (_beside(prototxt) or {}).get("blobs", {})
+    if blobs.keys() != set(names):
+        return {}
+    return {name: _fate(blobs[name]) for name in names}
+
+
+def _fate(entry: Mapping[str, Any]) -> Fate:
+    """What `place` made this entry of."""
+    if "none" in entry:
+        return Fate((), entry["none"])
+    return Fate(tuple(entry.get("blobs", [entry.get("blob")])))
 
 
 def described_inputs(document: Mapping[str, Any]) -> list[dict[str, Any]]:

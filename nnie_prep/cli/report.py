@@ -105,9 +105,9 @@ def verdict_text(verdict: Verdict, verbose: bool) -> str:
     if verdict.engine == "numpy" and verdict.not_run():
         lines.append("  --engine caffe also runs what your Caffe has layers for and NumPy has not")
     if verdict.accounted:
-        more = "" if verbose else " (-v lists them)"
+        more = ":" if verbose else " (-v says why)"
         gone = count_text(len(verdict.accounted), "blob")
-        lines.append(f"  {gone} without a counterpart, for a known reason{more}")
+        lines.append(f"  {gone} without a counterpart{more}")
         if verbose:
             lines += [f"    {name}: {why}" for name, why in verdict.accounted.items()]
     inexact = [result for result in compared if result.inexact and not result.is_output]

@@ -11,6 +11,9 @@ from cli_cases import listing, refuses, run, write_caffe
 
 from nnie_prep.caffe_io import format_prototxt, read_net, write_caffemodel
 from nnie_prep.net import Net
+from nnie_prep.outputs.made_by import hash_of
+
+LONG = "probabilities_of_the_five_classes"
 
 
 def save(net: Net, stem: str) -> tuple[str, str]:
@@ -47,12 +50,47 @@ def test_a_net_equals_itself(pair: tuple[str, str]) -> None:
 
 
 def test_surgery_is_seen_as_equal(folder: Path) -> None:
-    assert run("merge-bn", "small.prototxt", "small.caffemodel", "-q").code == 0
-    done = run(
-        "verify", "small.prototxt", "small.caffemodel",
-        "small_inference.prototxt", "small_inference.caffemodel", "-v",
-    )  # fmt: skip
+    """By the STEM.json that was written with the pair, a dropped blob is its bottom; else by name alone."""
+    source = "small.prototxt", "small.caffemodel"
+    assert run("merge-bn", *source, "-q").code == 0
+    result = "small_inference.prototxt", "small_inference.caffemodel"
+    done = run("verify", *source, *result, "-v")
+    assert done.code == 0 and "\ndropped  conv " in done.out
+    Path("small_inference.json").unlink()
+    done = run("verify", *source, *result, "-v")
     assert done.code == 0 and "dropped: the second net has no blob of that name" in done.out
+
+
+def test_names_that_were_changed_are_looked_up(folder: Path) -> None:
+    """An output whose name was too long for the chip is compared, and what it is made of by another name."""
+    text = Path("small.prototxt").read_text().replace('"prob"', f'"{LONG}"')
+    Path("long.prototxt").write_text(text)
+    source, result = ("long.prototxt", "small.caffemodel"), ("x.prototxt", "x.caffemodel")
+    assert run("prepare", *source, "--report", "conv", "-o", "x", "-q").code == 0
+    verdict = json.loads(run("verify", *source, *result, "--json").out)
+    found = {blob["name"]: blob["blobs"] for blob in verdict["blobs"]}
+    assert verdict["answer"] == "equal" and found["conv"] == ["conv_report"]
+    assert len(found[LONG][0]) <= 31 and found[LONG][0] in Path("x.prototxt").read_text()
+    Path("x.json").unlink()
+    done = run("verify", *source, *result)
+    assert done.code == 1 and f"output {LONG} is not in the second net" in done.out
+
+
+def test_a_wrong_result_is_wrong_under_its_new_names(folder: Path) -> None:
+    """Whatever the STEM.json says: only where a value is to be found, and not that it is there."""
+    source = "small.prototxt", "small.caffemodel"
+    assert run("prepare", *source, "--report", "conv", "-o", "x", "-q").code == 0
+    net = read_net(Path("x.prototxt"), Path("x.caffemodel"))
+    first = next(layer for layer in net.layers if layer.type == "Convolution")
+    first.blobs[1] = np.asarray(first.blobs[1]) + np.float32(0.01)
+    with Path("y.caffemodel").open("wb") as file:
+        write_caffemodel(net, file)
+    vouched = (
+        Path("x.prototxt").read_text().replace(*map(hash_of, map(Path, ("x.caffemodel", "y.caffemodel"))))
+    )
+    Path("x.prototxt").write_text(vouched)
+    verdict = json.loads(run("verify", *source, "x.prototxt", "y.caffemodel", "--json").out)
+    assert verdict["answer"] == "differs" and verdict["first_divergence"] == "conv"
 
 
 def test_the_first_divergence_is_named_and_the_tolerance_that_would_pass(pair: tuple[str, str]) -> None:
