@@ -72,6 +72,13 @@ def place(fate: Fate) -> dict[str, Any]:
     return {"blob": fate.blobs[0]} if len(fate.blobs) == 1 else {"blobs": list(fate.blobs)}
 
 
+def fate_at(entry: Mapping[str, Any]) -> Fate:
+    """The fate that `place` made this entry of."""
+    if "none" in entry:
+        return Fate((), entry["none"])
+    return Fate(tuple(entry.get("blobs", [entry.get("blob")])))
+
+
 def relocated(value: Any, fate_of: Callable[[tuple[str, ...]], Fate]) -> Any:
     """JSON values in which every {"blob": name} and {"blobs": [names]}, however deep, says its new place."""
     if isinstance(value, list):

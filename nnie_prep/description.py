@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnie_prep.blob_map import BlobMap, Fate, place, relocated
+from nnie_prep.blob_map import BlobMap, Fate, fate_at, place, relocated
 from nnie_prep.errors import UserError
 from nnie_prep.outputs.input_files import is_file, read_input
 from nnie_prep.outputs.made_by import Made, hash_of, made_from
@@ -51,14 +51,7 @@ def described_fates(prototxt: Path, names: Collection[str]) -> dict[str, Fate]:
     blobs = (_beside(prototxt) or {}).get("blobs", {})
     if blobs.keys() != set(names):
         return {}
-    return {name: _fate(blobs[name]) for name in names}
-
-
-def _fate(entry: Mapping[str, Any]) -> Fate:
-    """What `place` made this entry of."""
-    if "none" in entry:
-        return Fate((), entry["none"])
-    return Fate(tuple(entry.get("blobs", [entry.get("blob")])))
+    return {name: fate_at(blobs[name]) for name in names}
 
 
 def described_inputs(document: Mapping[str, Any]) -> list[dict[str, Any]]:

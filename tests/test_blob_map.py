@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from nnie_prep.blob_map import BlobMap, Fate, Note, blobs_in
+from nnie_prep.blob_map import BlobMap, Fate, Note, blobs_in, fate_at, place
 
 FOLDED = Fate((), "folded into conv")
 CUT = Fate((), "cut: belongs to the head")
@@ -61,3 +61,8 @@ def test_names_are_those_of_the_first_net() -> None:
 def test_blobs_are_found_however_deep_and_each_once() -> None:
     value = {"reads": [{"blob": "x"}, {"inner": {"blobs": ["y", "x"]}}], "blob": "z", "blobs": []}
     assert blobs_in(value) == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("fate", [Fate(("a",)), Fate(("a", "b")), FOLDED])
+def test_what_is_written_of_a_fate_says_all_of_it(fate: Fate) -> None:
+    assert fate_at(place(fate)) == fate

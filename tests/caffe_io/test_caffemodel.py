@@ -271,6 +271,20 @@ def test_fields_that_are_not_known_are_left_out_with_a_warning(tmp_path, prototx
     assert not warnings
 
 
+def test_a_field_that_is_not_known_in_the_oldest_format(tmp_path, prototxt) -> None:
+    """V0, in the layer itself and in what wraps it."""
+    path = tmp_path / "v0.caffemodel"
+    with path.open("wb") as file:
+        for name, blobs in _weights().items():
+            layer = wire.length_delimited(1, name.encode()) + wire.key(900, 0) + b"\x01"
+            layer += b"".join(wire.length_delimited(50, _blob(one).SerializeToString()) for one in blobs)
+            file.write(wire.length_delimited(2, wire.length_delimited(1, layer) + wire.key(901, 0) + b"\x01"))
+    warnings: list[str] = []
+    _assert_loaded(read_net(prototxt, path, warnings), _weights())
+    (warning,) = warnings
+    assert warning.endswith(": 900 of conv, 901 of conv, 900 of ip, 901 of ip")
+
+
 def test_values_in_a_field_that_is_not_known(tmp_path, prototxt) -> None:
     """NVCaffe writes raw_data (12) and its type (10), of halves or of floats (OpenCV reads them)."""
     halves = wire.key(10, 0) + b"\x00" + wire.length_delimited(12, bytes(2 * 72))

@@ -71,9 +71,26 @@ def test_names_that_were_changed_are_looked_up(folder: Path) -> None:
     found = {blob["name"]: blob["blobs"] for blob in verdict["blobs"]}
     assert verdict["answer"] == "equal" and found["conv"] == ["conv_report"]
     assert len(found[LONG][0]) <= 31 and found[LONG][0] in Path("x.prototxt").read_text()
+    assert run("verify", *result, *result, "-q").code == 0  # what is said there is not about this net
     Path("x.json").unlink()
     done = run("verify", *source, *result)
     assert done.code == 1 and f"output {LONG} is not in the second net" in done.out
+
+
+def test_what_was_cut_off_is_accounted_for(folder: Path) -> None:
+    """The result ends before the ArgMax, and is for one picture where its source is for three."""
+    text = Path("small.prototxt").read_text().replace("dim: 1 dim: 3", "dim: 3 dim: 3")
+    Path("tail.prototxt").write_text(
+        text + 'layer { name: "best" type: "ArgMax" bottom: "prob" top: "best" }'
+    )
+    source, result = ("tail.prototxt", "small.caffemodel"), ("x.prototxt", "x.caffemodel")
+    assert run("prepare", *source, "-o", "x", "-q").code == 0
+    verdict = json.loads(run("verify", *source, *result, "--json").out)
+    assert verdict["answer"] == "equal" and verdict["accounted"].keys() == {"best"}
+    assert [blob["shape"] for blob in verdict["blobs"] if blob["name"] == "prob"] == [[3, 5]]
+    Path("x.json").unlink()
+    done = run("verify", *source, *result)
+    assert done.code == 1 and "output best is not in the second net" in done.out
 
 
 def test_a_wrong_result_is_wrong_under_its_new_names(folder: Path) -> None:
