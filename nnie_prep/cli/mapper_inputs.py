@@ -166,6 +166,11 @@ def calibration(
         found = Calibration(target.with_name(f"{stem}_tensors.txt"), FEATURE_MAP, stem)
         found.warnings.append(f"no list is written for input {name}: give --tensors {name}=FILE.npy")
         return found
+    if options.image_type != 1 and shape[1] != 3:
+        raise UserError(
+            f"--image-type {options.image_type} is YUV of three channels, and input {name} has {shape[1]}",
+            hint="leave --image-type out",
+        )
     found = Calibration(target.with_name(f"{stem}_images.txt"), options.image_type, stem)
     if not folder:
         found.warnings.append(

@@ -245,6 +245,19 @@ def test_other_keys(job: Path) -> None:
     assert cfg.prototxt_file == f"{job}/net.prototxt" and cfg.instruction_name == "x"
 
 
+@pytest.mark.parametrize("kind", ["3", "5"])
+def test_yuv_is_for_three_channels(folder: Path, kind: str) -> None:
+    """Else --check would refuse what was written."""
+    text = 'input: "data" input_shape { dim: 1 dim: 1 dim: 16 dim: 24 }\n'
+    Path("grey.prototxt").write_text(text + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }\n')
+    Path("grey.caffemodel").write_bytes(NetParameter(layer=[LayerParameter(name="r")]).SerializeToString())
+    grey = ("mapper-cfg", "grey.prototxt", "grey.caffemodel", "--scale", "1")
+    refused = refuses(folder, *grey, "--image-type", kind)
+    assert f"--image-type {kind} is YUV of three channels, and input data has 1" in refused
+    made(*grey)
+    assert read_cfg(Path("grey_mapper.cfg")).groups[0].image_type == 1
+
+
 def test_tensors(job: Path) -> None:
     values = np.random.default_rng(0).normal(0, 1, (3, 3, 16, 24)).astype(np.float32)
     np.save("x.npy", values)
