@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_cases import run
 
 from nnie_prep.caffe_io import read_net
 from nnie_prep.cli import main
@@ -37,6 +38,18 @@ def test_every_pair_folds(merged: Path) -> None:
     assert {name for name, fate in fates.items() if "none" in fate} == set(before.blob_names()) - set(
         after.blob_names()
     )
+
+
+def test_what_the_file_has_beside_weights_is_named_and_stops_nobody(
+    merged: Path, tmp_path: Path
+) -> None:
+    """Its data layer has a parameter that Yahoo's Caffe numbered 10001."""
+    pair = [str(merged / name) for name in ("net.prototxt", "net.caffemodel")]
+    done = run("merge-bn", *pair, "-o", str(tmp_path / "out"), "--no-verify", "--strict", "--json")
+    assert (done.code, done.err) == (0, "")
+    document = json.loads(done.out)
+    assert document["warnings"] == []
+    assert document["left_out"] == [f"{pair[1]}: fields of unknown numbers are left out: 10001 of data"]
 
 
 def _outputs(merged: Path, engine: Engine, photo: np.ndarray) -> list[np.ndarray]:

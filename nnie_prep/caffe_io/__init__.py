@@ -47,6 +47,7 @@ def read_net(
     warnings: list[str] | None = None,
     read_weights: WeightsReader | None = None,
     digest_of: Callable[[Path], str] = hash_of,
+    notes: list[str] | None = None,
 ) -> Net:
     """The net of a prototxt, with the weights of a caffemodel if one is given.
 
@@ -54,7 +55,7 @@ def read_net(
     `digest_of` gets the caffemodel and says its hash, where that is known already.
 
     Raises UserError where either file is not what it should be, or where they do not belong
-    together. What is odd but harmless is appended to `warnings`.
+    together. What is odd but harmless is appended to `warnings`, what is common but worth a word to `notes`.
     """
     net = read_prototxt(prototxt)
     if any(layer.blobs for layer in net.layers):
@@ -69,6 +70,8 @@ def read_net(
         found = load_weights(net, stored, str(caffemodel))
         if warnings is not None:
             warnings += found
+        if notes is not None:
+            notes += _left_out(net, stored, str(caffemodel))
     return net
 
 
@@ -102,13 +105,18 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
             source,
             "give the caffemodel that was trained with this prototxt",
         )
-    known = [layer for layer in stored if layer.name in by_name]
-    if unknown := [f"{number} of {layer.name}" for layer in known for number in layer.unknown]:
-        warnings.append(f"{source}: fields of numbers that are not known are left out: {_listed(unknown)}")
     if unused:
         count = len(unused)
         warnings += [f"{source}: weights of {count} layer(s) are not in {net.source}: {_listed(unused)}"]
     return warnings
+
+
+def _left_out(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
+    """What the file says of the net's layers in fields that our schema lacks; Caffe asks the prototxt."""
+    names = {layer.name for layer in net.layers}
+    known = [layer for layer in stored if layer.name in names]
+    unknown = [f"{number} of {layer.name}" for layer in known for number in layer.unknown]
+    return [f"{source}: fields of unknown numbers are left out: {_listed(unknown)}"] if unknown else []
 
 
 def _share(net: Net, found: Sequence[Layer], expected: Mapping[Layer, list[Shape]], source: str) -> list[str]:

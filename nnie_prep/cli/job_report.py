@@ -30,7 +30,7 @@ def report(job: Job, outcome: Outcome) -> None:
     if outcome.inexact:
         lines.append(f"{count_text(len(outcome.inexact), 'layer')} inexact, as asked")
         lines += few(outcome.inexact, "such layer", options.verbose)
-    lines += outcome.costs
+    lines += outcome.costs + outcome.left_out
     if outcome.notes:
         lines += ["", *_passes_text(outcome.notes, options.verbose)]
     lines += ["", figures_text(outcome), "", proof_text(outcome.verdict, options.verbose), ""]
@@ -69,6 +69,7 @@ def _report_json(job: Job, outcome: Outcome) -> dict[str, Any]:
         "floats": outcome.floats,
         "inexact": outcome.inexact,
         "costs": outcome.costs,
+        "left_out": outcome.left_out,
         "passes": {
             name: [{"layer": note.layer, "text": note.text, "changed": note.changed} for note in found]
             for name, found in outcome.notes.items()

@@ -44,6 +44,7 @@ class Outcome:
     floats: int = 0  # of a Darknet weights file, which is used to the last
     inexact: list[str] = field(default_factory=list)  # the Darknet layers that are, as asked
     costs: list[str] = field(default_factory=list)  # what of a Darknet network is exact, and dear on NNIE
+    left_out: list[str] = field(default_factory=list)  # of a caffemodel, which no Caffe would read either
     notes: dict[str, list[Note]] = field(default_factory=dict)
     folded: Normalization | None = None  # into the readers of the input
     inputs: list[dict[str, Any]] = field(default_factory=list)  # how they are fed, as far as anybody says
@@ -189,8 +190,10 @@ def read(job: Job, digest_of: Callable[[Path], str] = hash_of) -> tuple[Outcome,
         net, floats, costs = conversion.net, conversion.floats, conversion.costs
         return Outcome(net, net, told, floats, inexact, costs), conversion
     warnings: list[str] = []
-    net = read_net(job.inputs[0], job.inputs[1], warnings, reader_of(job.options), digest_of)
-    return Outcome(net, net, warnings), None
+    left_out: list[str] = []
+    prototxt, caffemodel = job.inputs
+    net = read_net(prototxt, caffemodel, warnings, reader_of(job.options), digest_of, left_out)
+    return Outcome(net, net, warnings, left_out=left_out), None
 
 
 def _write(job: Job, out: Outputs, outcome: Outcome, progress: Callable[[str], None]) -> None:

@@ -248,7 +248,7 @@ def test_values_that_do_not_fill_the_shape(tmp_path, prototxt) -> None:
 
 
 @pytest.mark.parametrize("layers", [100, 2])
-def test_fields_that_are_not_known_are_left_out_with_a_warning(tmp_path, prototxt, layers) -> None:
+def test_fields_that_are_not_known_are_left_out_with_a_note(tmp_path, prototxt, layers) -> None:
     """SSD's permute_param is 202, where the copies of NNIE's Caffe have 172; in V1 layers as well. A layer
     that the net does not have is none of its business."""
     fork = wire.length_delimited(202, b"\x08\x00") + wire.key(777, 0) + wire.varint(5)
@@ -260,15 +260,16 @@ def test_fields_that_are_not_known_are_left_out_with_a_warning(tmp_path, prototx
                 body += wire.length_delimited(7 if layers == 100 else 6, _blob(values).SerializeToString())
             file.write(wire.length_delimited(layers, body + (2 * fork if name != "conv" else b"")))
     warnings: list[str] = []
-    net = read_net(prototxt, path, warnings)
+    notes: list[str] = []
+    net = read_net(prototxt, path, warnings, notes=notes)
     _assert_loaded(net, _weights())
-    assert warnings == [f"{path}: fields of numbers that are not known are left out: 202 of ip, 777 of ip"]
-    warnings.clear()
+    assert notes == [f"{path}: fields of unknown numbers are left out: 202 of ip, 777 of ip"]
+    notes.clear()
     again = tmp_path / "again.caffemodel"
     with again.open("wb") as file:
         write_caffemodel(net, file)
-    _assert_loaded(read_net(prototxt, again, warnings), _weights())
-    assert not warnings
+    _assert_loaded(read_net(prototxt, again, warnings, notes=notes), _weights())
+    assert not warnings and not notes
 
 
 def test_a_field_that_is_not_known_in_the_oldest_format(tmp_path, prototxt) -> None:
@@ -279,10 +280,10 @@ def test_a_field_that_is_not_known_in_the_oldest_format(tmp_path, prototxt) -> N
             layer = wire.length_delimited(1, name.encode()) + wire.key(900, 0) + b"\x01"
             layer += b"".join(wire.length_delimited(50, _blob(one).SerializeToString()) for one in blobs)
             file.write(wire.length_delimited(2, wire.length_delimited(1, layer) + wire.key(901, 0) + b"\x01"))
-    warnings: list[str] = []
-    _assert_loaded(read_net(prototxt, path, warnings), _weights())
-    (warning,) = warnings
-    assert warning.endswith(": 900 of conv, 901 of conv, 900 of ip, 901 of ip")
+    notes: list[str] = []
+    _assert_loaded(read_net(prototxt, path, notes=notes), _weights())
+    (note,) = notes
+    assert note.endswith(": 900 of conv, 901 of conv, 900 of ip, 901 of ip")
 
 
 def test_values_in_a_field_that_is_not_known(tmp_path, prototxt) -> None:
