@@ -40,9 +40,7 @@ def test_every_pair_folds(merged: Path) -> None:
     )
 
 
-def test_what_the_file_has_beside_weights_is_named_and_stops_nobody(
-    merged: Path, tmp_path: Path
-) -> None:
+def test_what_the_file_has_beside_weights_is_named_and_stops_nobody(merged: Path, tmp_path: Path) -> None:
     """Its data layer has a parameter that Yahoo's Caffe numbered 10001."""
     pair = [str(merged / name) for name in ("net.prototxt", "net.caffemodel")]
     done = run("merge-bn", *pair, "-o", str(tmp_path / "out"), "--no-verify", "--strict", "--json")
