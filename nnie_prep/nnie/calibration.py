@@ -285,7 +285,7 @@ def read_mean_image(path: Path) -> Array:
 
 def cfg_where(cfg: MapperCfg, group: ImageGroup, key: str) -> str:
     """file:line of a key, as well as it is known."""
-    line = group.lines.get(key) or cfg.lines.get(key)
+    line = group.lines.get(key)
     source = str(cfg.source) if cfg.source else "the .cfg"
     return f"{source}:{line}" if line else source
 

@@ -224,6 +224,7 @@ def test_heads_of_different_classes(tmp_path: Path) -> None:
         ([(1, 192)], "blob a is 1x192, expected 16 channels"),
         ([(1, 16)], "blob a is 1x16, expected 16 channels"),
         ([(1, 8, 4, 3), (1, 8, 4, 2)], "blobs a . b differ in height or width"),
+        ([(1, 8, 4, 3), (1, 8, 5, 3)], "blobs a . b differ in height or width"),
         ([(1, 8, 4, 3), (1, 9, 4, 3)], "blob a . b is 1x17x4x3"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -127,8 +128,21 @@ def test_each_input_has_its_own(tmp_path: Path) -> None:
     cfg = write(tmp_path, ImageGroup("a.txt"), ImageGroup("b.txt", 0))
     found = cfg_feeds(cfg, {"picture": (1, 3, 8, 9), "size": (1, 2)})
     assert [found["picture"][0].shape, found["size"][0].tolist()] == [(1, 3, 8, 9), [[1.0, 2.0]]]
+    wrong = write(tmp_path, ImageGroup("a.txt"), ImageGroup("b.txt", 1))
+    (_, line) = [n for n, text in enumerate(wrong.read_text().splitlines(), 1) if "image_type" in text]
+    with pytest.raises(UserError, match=rf"n\.cfg:{line}: an input of shape \(1, 2\) takes no pictures"):
+        cfg_feeds(wrong, {"picture": (1, 3, 8, 9), "size": (1, 2)})
     with pytest.raises(UserError, match="2 image_list, and the net's inputs are data"):
         cfg_feeds(cfg, {"data": (1, 3, 8, 9)})
+
+
+def test_a_list_in_any_encoding(tmp_path: Path) -> None:
+    """A name is the bytes that the file system has."""
+    name = b"caf\xe9.jpg"
+    Path(tmp_path, os.fsdecode(name)).write_bytes(PHOTO.read_bytes())
+    (tmp_path / "list.txt").write_bytes(name + b"\n")
+    (found,) = cfg_feeds(write(tmp_path, ImageGroup("list.txt")), {"data": (1, 3, 373, 653)})["data"]
+    np.testing.assert_array_equal(found[0].transpose(1, 2, 0), cv2.imread(str(PHOTO)))
 
 
 # ---- what cannot be used -------------------------------------------------------------------------

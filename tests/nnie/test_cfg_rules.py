@@ -94,6 +94,7 @@ CASES = [
     case("cfg_file", ("error", "prototxt_file", "./m.prototxt"), cfg={"prototxt_file": "./m.prototxt"}),
     case("cfg_file", ("error", "image_list", "m.txt"), group={"image_list": "m.txt"}),
     case("cfg_file", ("error", "roi_coordinate_file", "m.txt"), cfg={"roi_coordinate_file": ("m.txt",)}),
+    case("cfg_file", ("error", "gfpq_param_file", "m.txt"), cfg={"gfpq_param_file": "m.txt"}),
     case("cfg_path", ("warning", "image_list", "my list.txt"), group={"image_list": "my list.txt"}),
     case("cfg_path", ("warning", "instruction_name", "模型"), cfg={"instruction_name": "模型"}),
     case("cfg_path", cfg={"instruction_name": "../out/my-net_1.0"}),
@@ -286,6 +287,35 @@ def test_the_documentation_of_a_rule(rule: Any) -> None:
     assert "\n" not in what and what.endswith(".")
     assert why.endswith(".") and instead.startswith("Instead: ") and instead.endswith((".", ".)"))
     assert rule.source
+
+
+@pytest.mark.parametrize(
+    ("rule", "difference", "message", "repair"),
+    [
+        (
+            "cfg_mean",
+            {"group": {"norm_type": 4}},
+            "mean_file is mean.txt, with norm_type 4",
+            "another norm_type",
+        ),
+        ("cfg_mean", {"group": {"mean_file": "null"}}, "mean_file null does not exist", "another norm_type"),
+        (
+            "cfg_picture_count",
+            {"files": MEAN | {"list.txt": LIST[9:]}},
+            "list.txt lists 19 pictures",
+            "list more",
+        ),
+        ("cfg_picture_count", {"files": MEAN | {"list.txt": LIST[:9]}}, "lists 1 picture", "list more"),
+        ("cfg_picture_count", {"files": MEAN | {"list.txt": LIST * 3}}, "lists 60 pictures", "list fewer"),
+    ],
+)
+def test_what_a_finding_says(
+    tmp_path: Path, pictures: dict[str, bytes], rule: str, difference: Any, message: str, repair: str
+) -> None:
+    one = case(rule, **{"base": CAFFE_CFG, "wanted": CAFFE, "files": MEAN} | difference)
+    (found,) = [finding for finding in findings(one, tmp_path, pictures)[1] if finding.rule == rule]
+    assert found.message.endswith(message)
+    assert found.repair.endswith(repair)
 
 
 def test_a_missing_mean_file_key(tmp_path: Path, pictures: dict[str, bytes]) -> None:

@@ -124,6 +124,10 @@ def test_mistakes_in_it(tmp_path: Path, document: Any, says: str) -> None:
     assert message.startswith(str(path)) and says in message and "; " in message
 
 
+def test_none_of_a_kind_may_be_allowed(tmp_path: Path) -> None:
+    assert read_limits(None, written(tmp_path, {"roi_layers": {"at_most": 0}}))["roi_layers"].at_most == 0
+
+
 def test_no_such_file_or_chip(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: cannot be read: .*; check the path"):
         read_limits(None, tmp_path / "none.json")

@@ -47,7 +47,11 @@ def test_each_finding_is_a_result_at_its_line(rule: str, monkeypatch: pytest.Mon
         assert described["id"] == result["ruleId"] == one.rule
         assert described["help"]["text"].count("Instead: ") == 1
         assert result["level"] == {"error": "error", "warning": "warning", "info": "note"}[one.severity]
-        assert one.message in result["message"]["text"] and one.repair in result["message"]["text"]
+        text = f"{one.message}; wanted: {one.limit}." + f" Repair: {one.repair}" * bool(one.repair)
+        assert result["message"]["text"] == f"{one.layer}: " * bool(one.layer) + text
+        assert [named["name"] for named in result["locations"][0].get("logicalLocations", ())] == [
+            name for name in [one.layer] if name
+        ]
 
 
 def test_a_name_that_is_no_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

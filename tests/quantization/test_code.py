@@ -75,6 +75,14 @@ def test_the_borders_of_zero() -> None:
     np.testing.assert_allclose(found, [2 * positive, 0, -2 * negative, 0], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("z", "sign", "kept"), [(-112, 1, True), (-113, -1, False)])
+def test_on_a_border_of_zero(z: int, sign: int, kept: bool) -> None:
+    """Where the smallest code is a power of two, so is its half: a positive value stays, a negative goes."""
+    smallest = 2.0**-7
+    found = round_to_code(np.float32([sign * smallest / 2]), 2 ** ((z + 127) / 16))
+    assert found.tolist() == ([sign * smallest] if kept else [0])
+
+
 def test_out_of_range() -> None:
     found = round_to_code(np.array([3.0, -3.0, 1e-9, -1e-9], np.float32), 1.0)
     np.testing.assert_array_equal(found, [1, -1, 0, 0])

@@ -71,6 +71,7 @@ def test_floats(tmp_path: Path) -> None:
     [
         ("a.hex", "00\nxyz\n", r"a\.hex:2: 'xyz' is no hexadecimal of 32 bits"),
         ("a.hex", "100000000\n", r"a\.hex:1: '100000000' is no hexadecimal"),
+        ("a.hex", "00\né\n", r"a\.hex:2: '..' is no hexadecimal"),
         ("a.hex", "-1000\n", r"a\.hex:1: '-1000' is no hexadecimal"),
         ("a.float", "1.0\n1.0x\n", r"a\.float:2: '1\.0x' is no number"),
     ],

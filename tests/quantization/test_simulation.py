@@ -221,8 +221,10 @@ def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.rand
     losses = simulation.losses(x)
 
     def ask(target: float) -> list[tuple[str, float]]:
-        found = propose(net, simulation, x, exact, losses, target, candidates=2)
+        told: list[tuple[int, int]] = []
+        found = propose(net, simulation, x, exact, losses, target, 2, lambda *trial: told.append(trial))
         assert found.before == snr(exact["sum"], simulation.run(x)["sum"])
+        assert told == [(number, 5) for number in range(1, len(told) + 1)] and len(told) <= 5
         return [(step.layer, step.snr) for step in found.steps]
 
     assert ask(0.0) == []
@@ -235,6 +237,17 @@ def test_the_proposal_names_what_helps_and_is_measured(net: Net, random: np.rand
         chosen.append(name)
         assert reached == snr(exact["sum"], simulation.run(x, chosen)["sum"])
     assert ask(steps[0][1] - 0.1) == steps[:1]
+
+
+def test_the_worst_output_counts(net: Net, random: np.random.Generator) -> None:
+    """Beside one that loses nothing."""
+    net.layers.append(layer("Power", "fine", "data", "fine", "power_param { shift: 1 }"))
+    x = {"data": round_to_code(random.normal(size=(1, 6, 9, 7)).astype(np.float32), 4.0)}
+    simulation = Simulation(net)
+    exact = simulation.calibrate({"data": 4.0 * np.ones_like(x["data"])}) | simulation.calibrate(x)
+    found = propose(net, simulation, x, exact, simulation.losses(x), 200.0, candidates=2)
+    rounded = simulation.run(x)
+    assert snr(exact["fine"], rounded["fine"]) > snr(exact["sum"], rounded["sum"]) == found.before
 
 
 def test_a_layer_that_hardly_helps_is_not_proposed(net: Net, random: np.random.Generator) -> None:
