@@ -144,10 +144,22 @@ def test_no_detections_with_group_convolution(tmp_path: Path) -> None:
 
 
 def test_colours_swapped_and_boxes_weak(tmp_path: Path) -> None:
-    described = {"made_by": {}, "input": {"blob": "data", "scale": 1 / 255, "order": "RGB"}}
+    described: dict[str, Any] = {
+        "made_by": {},
+        "input": {"blob": "data", "scale": 1 / 255, "order": "RGB"},
+    }
     found = found_in(tmp_path, PICTURE + CONV, "input_values", description=described)
     assert found.value == {"RGB_order": "RGB", "data_scale": 1 / 255}
     assert "RGB_order RGB" in found.repair and "0.0039215686" in found.repair
+    for more, kind in (
+        ({}, "3"),
+        ({"scale": 1}, "0"),
+        ({"mean": [1, 2, 3]}, "4 or 5"),
+        ({"scale": 1, "mean_file": "m.binaryproto"}, "1 or 2"),
+    ):
+        told = {"made_by": {}, "input": described["input"] | more}
+        found = found_in(tmp_path, PICTURE + CONV, "input_values", description=told)
+        assert f" norm_type {kind} and data_scale" in found.repair
     twice = """layer { name: "scaled" type: "Scale" bottom: "data" top: "scaled" }
     layer { name: "conv" type: "Convolution" bottom: "scaled" top: "conv"
             convolution_param { num_output: 16 kernel_size: 3 } }
