@@ -33,7 +33,9 @@ def test_a_blob_that_was_split_is_joined() -> None:
     place["blobs"] = ["first", "second"]
     slices = LayerParameter(name="halves", type="Slice", slice_param={"slice_point": [3]})
     net.layers.append(Layer(slices, [whole], ["first", "second"]))
-    found = forward(with_head(net, Fields(head, "head", Path(), None)), feeds)["detection_out"]
+    whole_again = with_head(net, Fields(head | {"layer": "boxes"}, "head", Path(), None))
+    assert whole_again.layers[-1].name == "boxes"
+    found = forward(whole_again, feeds)["detection_out"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
     place["blobs"] = ["first", head["sources"][1]["location"]["blob"]]
@@ -54,6 +56,9 @@ def test_a_head_of_two_stages_is_not_decoded(tmp_path: Path) -> None:
 def test_what_is_gone_is_named() -> None:
     net = DRAWN.net.copy()
     (head,) = [dict(one) for note in drop_heads(net) for one in note.heads]
+    without = {key: value for key, value in head.items() if key != "confidence_threshold"}
+    with pytest.raises(UserError, match="confidence_threshold is missing, expected a number"):
+        with_head(net, Fields(without, "head", Path(), None))
     head["sources"][1]["confidence"] = {"none": "dropped: nobody", "order": [0, 1, 2, 3]}
     with pytest.raises(UserError, match="source 1: confidence: its blob is gone: dropped: nobody"):
         with_head(net, Fields(head, "head", Path(), None))

@@ -215,12 +215,14 @@ def test_letters_stand_out_from_their_ground() -> None:
 )
 @pytest.mark.parametrize("size", [(200, 120), (6, 4), (1, 1)])
 def test_boxes_at_the_edges(box: tuple[float, ...], size: tuple[int, int]) -> None:
-    """Nothing fails, and something is seen, however small the picture."""
+    """Nothing fails, and the line runs in the picture, however small that is."""
     place = [min(edge, size[at % 2]) for at, edge in enumerate(box)]
     image = on_grey(
         [Detection(3, 0.5, *place)], ["a", "b", "c", "a name that is longer than the picture"], size
     )
     assert image.shape == (size[1], size[0], 3) and not (image == 90).all()
+    if size == (200, 120):
+        assert tuple(image[round(box[1]), round(box[0])]) == colour(3)
 
 
 @pytest.mark.parametrize("name", ["кошка", "Türschloß", "κότα", "猫咪", "\U0001f408\U0001f415", "กข"])

@@ -318,6 +318,27 @@ def test_what_a_finding_says(
     assert found.repair.endswith(repair)
 
 
+@pytest.mark.parametrize(
+    ("rule", "difference", "key"),
+    [
+        ("cfg_file", {"image_list": "m.txt"}, "image_list"),
+        ("cfg_path", {"image_list": "m m.txt"}, "image_list"),
+        ("cfg_image_type", {"image_type": 1}, "image_type"),
+        ("cfg_feature_norm", {"norm_type": 3}, "norm_type"),
+        ("cfg_tensor", {"image_list": "list.txt"}, "image_list"),
+    ],
+)
+def test_a_finding_of_the_second_input(
+    tmp_path: Path, pictures: dict[str, bytes], rule: str, difference: Any, key: str
+) -> None:
+    groups = (GROUP, replace(ROI_CFG.groups[1], **difference))
+    one = case(rule, base=replace(CFG, groups=groups), net=TWO_INPUTS, files={"tensors.txt": "1 2 3 4\n"})
+    subject, found = findings(one, tmp_path, pictures)
+    second = subject.cfg.groups[1].lines[key]
+    assert second > subject.cfg.groups[0].lines[key]
+    assert {finding.line for finding in found if finding.rule == rule} == {second}
+
+
 def test_a_missing_mean_file_key(tmp_path: Path, pictures: dict[str, bytes]) -> None:
     findings(case(""), tmp_path, pictures)
     text = (tmp_path / "n.cfg").read_text().replace("[mean_file] null\n", "")

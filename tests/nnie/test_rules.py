@@ -62,14 +62,15 @@ def test_the_documentation_of_a_rule(rule: Rule) -> None:
 
 
 def test_a_batch_of_vectors(tmp_path: Path) -> None:
-    """Where no input is a picture, the batch of what there is counts."""
+    """Where no input is a picture, the batch of what there is counts; unless it is time to some layer."""
     path = tmp_path / "net.prototxt"
     inner = 'type: "InnerProduct" inner_product_param { num_output: 2 }'
-    for batch, lines in ((4, [2]), (1, [])):
+    lstm = 'layer { name: "lstm" type: "LSTM" bottom: "data" top: "h" recurrent_param { num_output: 2 } }'
+    for batch, more, lines in ((4, "", [2]), (1, "", []), (4, lstm, [])):
         path.write_text(
             f"""input: "data"
             input_shape {{ dim: {batch} dim: 8 }}
-            layer {{ name: "fc" bottom: "data" top: "fc" {inner} }}"""
+            layer {{ name: "fc" bottom: "data" top: "fc" {inner} }} {more}"""
         )
         assert [(one.line, one.value) for one in findings(path, "input_batch")] == [
             (line, 4) for line in lines
