@@ -24,20 +24,30 @@ SIZE = (160, 128)
 CLASSES = 21
 
 
-@pytest.fixture
-def ssd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """ssd.prototxt and .caffemodel of 128x160, and room.png of 150x70, waves of colours under noise."""
-    pair = drawn("mobilenet_ssd_v1", "--depth", "0.25", "--size", "128", "160")
-    for path in pair:
-        shutil.copy(path, tmp_path / path.with_stem("ssd").name)
-    monkeypatch.chdir(tmp_path)
-    text = Path("ssd.prototxt").read_text().replace("confidence_threshold: 0.25", "confidence_threshold: 0.2")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `ssd` copies, and the pair as `prepare` leaves it."""
+    place = tmp_path_factory.mktemp("made")
+    prototxt, caffemodel = drawn("mobilenet_ssd_v1", "--depth", "0.25", "--size", "128", "160")
+    text = prototxt.read_text().replace("confidence_threshold: 0.25", "confidence_threshold: 0.2")
     # OpenCV reads the sizes of priors as whole numbers.
-    Path("ssd.prototxt").write_text(re.sub(r"(m\w\w_size: )(\d+\.\d+)", _rounded, text))
+    (place / "ssd.prototxt").write_text(re.sub(r"(m\w\w_size: )(\d+\.\d+)", _rounded, text))
+    shutil.copy(caffemodel, place / "ssd.caffemodel")
+    pair = [place / name for name in DETECT[1:3]]
+    assert run("prepare", *pair, "-q", "-o", place / "cut").code == 0
     y, x = np.mgrid[:70, :150]
     waves = np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 23)], axis=2) * 90 + 120
     noise = np.random.default_rng(8).normal(0, 15, waves.shape)
-    cv2.imwrite("room.png", np.clip(waves + noise, 0, 255).astype(np.uint8))
+    cv2.imwrite(str(place / "room.png"), np.clip(waves + noise, 0, 255).astype(np.uint8))
+    return place
+
+
+@pytest.fixture
+def ssd(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """ssd.prototxt and .caffemodel of 128x160, and room.png of 150x70, waves of colours under noise."""
+    for name in DETECT[1:]:
+        shutil.copy(made / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -197,9 +207,10 @@ def test_mistakes(ssd: Path, options: tuple[str, ...], says: str) -> None:
 
 
 @pytest.fixture
-def cut(ssd: Path) -> tuple[str, str]:
+def cut(made: Path, ssd: Path) -> tuple[str, str]:
     """The pair as `prepare` leaves it: without the DetectionOutput and what leads to it."""
-    assert run("prepare", *DETECT[1:3], "-q", "-o", "cut").code == 0
+    for path in made.glob("cut.*"):
+        shutil.copy(path, ssd)
     assert "DetectionOutput" not in Path("cut.prototxt").read_text()
     return "cut.prototxt", "cut.caffemodel"
 

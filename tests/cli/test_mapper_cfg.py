@@ -43,20 +43,27 @@ activation=leaky
 )
 
 
-@pytest.fixture
-def job(folder: Path) -> Path:
-    """A prepared Darknet network, net.prototxt and net.caffemodel; and a folder of 24 pictures."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `job` copies."""
+    place = tmp_path_factory.mktemp("prepared")
     floats = np.random.default_rng(0).normal(0, 0.3, 16 + 16 * 27 + 21 + 21 * 16).astype("<f4")
-    Path("net.cfg").write_text(CFG)
-    Path("net.weights").write_bytes(struct.pack("<iiiQ", 0, 2, 0, 0) + floats.tobytes())
-    assert run("prepare", "net.cfg", "net.weights", "-q").code == 0
-    pictures = Path("pictures")
+    (place / "net.cfg").write_text(CFG)
+    (place / "net.weights").write_bytes(struct.pack("<iiiQ", 0, 2, 0, 0) + floats.tobytes())
+    assert run("prepare", place / "net.cfg", place / "net.weights", "-q").code == 0
+    pictures = place / "pictures"
     pictures.mkdir()
     photo = cv2.imread(str(PHOTO))
-    for place in range(24):
-        cv2.imwrite(
-            f"pictures/{place:02}.png", photo[place * 8 : place * 8 + 150, place * 15 : place * 15 + 200]
-        )
+    for number in range(24):
+        crop = photo[number * 8 : number * 8 + 150, number * 15 : number * 15 + 200]
+        cv2.imwrite(str(pictures / f"{number:02}.png"), crop)
+    return place
+
+
+@pytest.fixture
+def job(folder: Path, prepared: Path) -> Path:
+    """A prepared Darknet network, net.prototxt and net.caffemodel; and a folder of 24 pictures."""
+    shutil.copytree(prepared, folder, dirs_exist_ok=True)
     return folder
 
 
