@@ -125,7 +125,9 @@ def test_mistakes_in_it(tmp_path: Path, document: Any, says: str) -> None:
 
 
 def test_none_of_a_kind_may_be_allowed(tmp_path: Path) -> None:
-    assert read_limits(None, written(tmp_path, {"roi_layers": {"at_most": 0}}))["roi_layers"].at_most == 0
+    limits = read_limits(None, written(tmp_path, {"roi_layers": {"at_most": 0}}))
+    found = check(read_prototxt(CHECKED / "roi_layers" / "passes.prototxt"), limits=limits)
+    assert ("roi_layers", "pool0", 4) in [(one.rule, one.layer, one.value) for one in found]
 
 
 def test_no_such_file_or_chip(tmp_path: Path) -> None:

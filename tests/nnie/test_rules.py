@@ -118,6 +118,45 @@ def test_a_segment_without_any(tmp_path: Path, rule: str, text: str, expected: s
     assert (found.layer, found.line, found.value, found.limit) == (expected, 4, 0, "1..16")
 
 
+INPUT = 'input: "data"\ninput_shape { dim: 1 dim: 3 dim: 16 dim: 16 }\n'
+CONV = 'type: "Convolution" convolution_param { num_output: 8 kernel_size: 1 }'
+POOLED_SUM = f"""{INPUT}
+layer {{ name: "a" bottom: "data" top: "a" {CONV} }}
+layer {{ name: "b" bottom: "data" top: "b" {CONV} }}
+layer {{ name: "above 0" type: "ReLU" bottom: "a" top: "a" }}
+layer {{ name: "other" type: "KIND" bottom: "b" top: "b" }}
+layer {{ name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" HOW }}
+layer {{ name: "pool" type: "Pooling" bottom: "sum" top: "pool" pooling_param {{ kernel_size: 3 pad: 1 }} }}
+"""
+TWO_INPUTS = """
+layer { name: "one" type: "Input" top: "a" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "two" type: "Input" top: "b" input_param { shape { dim: 1 dim: 3 } } }
+"""
+
+REDUCED = INPUT + 'layer { name: "whole" type: "Reduction" bottom: "data" top: "whole" }'
+
+
+def pooled_sum(other: str, how: str = "") -> str:
+    return POOLED_SUM.replace("KIND", other).replace("HOW", f"eltwise_param {{ {how} }}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "expected"),
+    [
+        ("pooling_padding", pooled_sum("ReLU"), []),
+        ("pooling_padding", pooled_sum("TanH"), ["pool"]),
+        ("pooling_padding", pooled_sum("TanH", "operation: MAX"), []),
+        ("pooling_padding", pooled_sum("ReLU", "coeff: 1 coeff: -1"), ["pool"]),
+        ("input_form", TWO_INPUTS, ["two"]),
+        ("batch_axis", REDUCED, ["whole"]),
+    ],
+)
+def test_which_layer_it_is(tmp_path: Path, rule: str, text: str, expected: list[str]) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    assert [one.layer for one in findings(path, rule)] == expected
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_nnie_version(chip: str) -> None:
     (found,) = findings(DATA / "input_size" / "passes.prototxt", "nnie_version", chip=chip)
