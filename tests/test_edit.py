@@ -80,6 +80,7 @@ def test_until(drawn: Drawn, seed: int) -> None:
     check_wiring(after)
     blob_map = check_map(drawn.net, after, notes)
     kept = {layer.name for layer in after.layers}
+    assert {note.layer for note in notes if note.layer} == {one.name for one in drawn.net.layers} - kept
     assert kept == {layer.name for layer in drawn.net.layers if leads_to(drawn.net, layer, chosen)}
     assert set(after.inputs()) <= set(drawn.net.inputs())
     assert all(any(name in layer.bottoms for layer in after.layers) for name in after.header.input)
@@ -410,6 +411,13 @@ def test_inputs_of_one_layer(net: Net) -> None:
     assert net_input_shapes(net) == {"data": (5, 4, 9, 7), "b": (5, 2)}
     edit.until(net, ["b2"])
     assert net_input_shapes(net) == {"b": (5, 2)} and len(net.layers) == 2
+
+
+@pytest.mark.parametrize(("bottoms", "tops"), [(["e"], []), ([], ["x"])])
+def test_what_computes_nothing_is_no_layer_of_ones_own(net: Net, bottoms: list[str], tops: list[str]) -> None:
+    net.layers.append(Layer(LayerParameter(name="odd", type="Odd"), bottoms, tops))
+    with pytest.raises(UserError, match=f"layer 'odd' has no {'top' if bottoms else 'bottom'}"):
+        edit.custom(net, "odd")
 
 
 def test_drop_the_last_layer(net: Net) -> None:

@@ -121,6 +121,8 @@ def test_counted_with_and_without_the_weights(tmp_path: Path) -> None:
         out = run("show", *files).out
         for line in ("layers         8", "parameters     979 (3.9 kB of float32)", "multiply-adds  2,520"):
             assert line in out.splitlines()
+        said = json.loads(run("show", *files, "--json").out)
+        assert (said["parameters"], said["weight_bytes"], said["multiply_adds"]) == (979, 3916, 2520)
 
 
 def test_a_net_without_known_shapes(tmp_path: Path) -> None:

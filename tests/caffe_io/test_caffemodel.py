@@ -77,6 +77,16 @@ def test_what_protobuf_writes_is_read(tmp_path, prototxt, legacy, double, form) 
     _assert_loaded(read_net(prototxt, path), weights)
 
 
+def test_a_blob_without_values_is_read(tmp_path: Path) -> None:
+    """As Caffe writes one: a shape of 0 and no data."""
+    header = 'input: "x" input_shape { dim: 1 } '
+    (tmp_path / "a.prototxt").write_text(header + 'layer { name: "a" type: "Python" bottom: "x" top: "y" }')
+    message = NetParameter(layer=[{"name": "a", "type": "Python", "blobs": [{"shape": {"dim": [0, 3]}}]}])
+    (tmp_path / "a.caffemodel").write_bytes(message.SerializeToString())
+    (blob,) = read_net(tmp_path / "a.prototxt", tmp_path / "a.caffemodel").layers[0].blobs
+    assert np.asarray(blob).shape == (0, 3)
+
+
 def _length_delimited_blob(values: np.ndarray, data: bytes) -> bytes:
     shape = BlobProto()
     shape.shape.dim.extend(values.shape)

@@ -128,6 +128,22 @@ def test_weights_larger_than_caffe_can_load(tmp_path: Path) -> None:
     assert line_of(error) == 5
 
 
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("convolutional", ("size", "stride", "stride_x", "stride_y", "padding", "dilation")),
+        ("maxpool", ("size", "stride", "stride_x", "stride_y")),
+        ("upsample", ("stride",)),
+        ("reorg", ("stride",)),
+    ],
+)
+def test_windows_have_an_end(section: str, keys: tuple[str, ...], tmp_path: Path) -> None:
+    """4096 each way, far above any network's."""
+    for key in keys:
+        error = refusal(tmp_path, f"[{section}]\n{key}=4097")
+        assert f"{key}=4097" in error.message and "4096" in error.message and line_of(error) == 6, key
+
+
 @pytest.mark.parametrize("key", ["dontload", "dontloadscales"])
 def test_batchnorm_refusals(key: str, tmp_path: Path) -> None:
     error = refusal(tmp_path, f"[batchnorm]\n{key}=1")

@@ -166,6 +166,15 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
     ]
 
 
+def test_a_layer_that_is_not_run_has_no_outputs(tmp_path: Path) -> None:
+    fed = net()
+    fed.header.Clear()
+    fed.layers.insert(0, Layer(LayerParameter(name="in", type="Input"), [], ["data"]))
+    (tmp_path / "in_output0.hex").write_text("0\n")
+    _, problems = compare_dumps(fed, X, [Dump(tmp_path / "in_output0.hex", "in", "output", 0, (1,))])
+    assert problems == ["in_output0.hex: layer in computes no output 0"]
+
+
 def test_a_name_that_two_layers_may_have(tmp_path: Path) -> None:
     twins = net()
     twins.layers[1].proto.name, twins.layers[2].proto.name = "a/b", "a-b"
