@@ -7,7 +7,7 @@ import pytest
 
 from nnie_prep.blob import DeferredBlob
 from nnie_prep.errors import UserError
-from nnie_prep.net import Layer, Net, check_wiring
+from nnie_prep.net import INPUT_FOLDED, Layer, Net, check_wiring
 from nnie_prep.nnie_caffe_pb2 import LayerParameter
 
 
@@ -129,6 +129,14 @@ def test_rename_blob_renames_every_version() -> None:
     found = net(*IN_PLACE)
     found.rename_blob("a", "z")
     assert lines(found)[:4] == ["conv: data -> z", "bn: z -> z", "relu: z -> z", "pool: z -> b"]
+
+
+def test_rename_blob_renames_what_is_said_of_that_input_alone() -> None:
+    found = net(*IN_PLACE)
+    found.comments = [f"{INPUT_FOLDED}scale=0.5 data", f"{INPUT_FOLDED}scale=0.5 other", "about data"]
+    found.rename_blob("data", "x")
+    assert found.inputs() == ["x"]
+    assert found.comments == [f"{INPUT_FOLDED}scale=0.5 x", f"{INPUT_FOLDED}scale=0.5 other", "about data"]
 
 
 BYPASSES = {

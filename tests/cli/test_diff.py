@@ -60,6 +60,15 @@ def test_what_people_read(other: tuple[str, str]) -> None:
     assert run("diff", *SMALL, *other, "-q") == (1, "", "")
 
 
+def test_shapes_that_differ(folder: Path) -> None:
+    text = Path(SMALL[0]).read_text()
+    Path("other.prototxt").write_text(text.replace("dim: 11 dim: 13", "dim: 12 dim: 15"))
+    done = run("diff", SMALL[0], "other.prototxt")
+    rows = [line.split() for line in done.out.splitlines()]
+    assert done.code == 1 and ["layer", "top", "A", "B"] in rows
+    assert ["conv", "conv", "1x6x5x6", "1x6x5x7"] in rows
+
+
 def test_weights_are_compared_where_both_have_them(other: tuple[str, str]) -> None:
     for files, missing in (
         ((SMALL[0], *other), "A"),

@@ -479,7 +479,7 @@ def test_nobody_says_how_it_is_normalised(job: Path) -> None:
 def test_quantize_sim_takes_the_pictures_of_the_cfg(job: Path) -> None:
     made(*PAIR, "--images", "pictures", "--count", "3")
     said = json.loads(made("quantize-sim", *PAIR[1:], "--cfg", "net_mapper.cfg", "--json", "--propose", "0"))
-    assert said["pictures"] == 3
+    assert said["pictures"] == 3 and said["proposal"] is None
     net = read_net(*map(Path, PAIR[1:]))
     simulation, names = Simulation(net), Path("net_images.txt").read_text().split()
     for name in names:
