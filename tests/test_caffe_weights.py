@@ -420,6 +420,19 @@ def test_of_layers_that_share_weights_the_last_in_the_file_counts(
     ]
 
 
+def test_a_layer_may_name_more_weights_than_it_has(tmp_path: Path) -> None:
+    """Its convolution has no bias any more, and the param of that is left."""
+    prototxt, caffemodel = tmp_path / "alike.prototxt", tmp_path / "alike.caffemodel"
+    before, two, after = ALIKE.partition('name: "two"')
+    prototxt.write_text(before + two + after.replace("num_output: 3", "num_output: 3 bias_term: false", 1))
+    stored = Net([Layer(LayerParameter(name="one", type="Convolution"))])
+    stored.layers[0].blobs = [np.ones(shape, np.float32) for shape in ((3, 3, 3, 3), (3,))]
+    with caffemodel.open("wb") as file:
+        write_caffemodel(stored, file)
+    layer = read_net(prototxt, caffemodel).layer("two")
+    assert layer and [blob.shape for blob in layer.blobs] == [(3, 3, 3, 3)]
+
+
 def test_layers_cannot_share_weights_of_other_sizes(tmp_path: Path) -> None:
     prototxt, caffemodel = tmp_path / "alike.prototxt", tmp_path / "alike.caffemodel"
     prototxt.write_text(ALIKE.replace("num_output: 3", "num_output: 2", 1))

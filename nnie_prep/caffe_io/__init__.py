@@ -141,7 +141,7 @@ def _share(net: Net, found: Sequence[Layer], expected: Mapping[Layer, list[Shape
             )
         for layer, place in sharing:
             shapes = expected.get(layer, [one.shape for one in layer.blobs])
-            if place >= len(shapes) or (layer, place) == (last, at):
+            if place >= len(shapes):
                 continue
             modes = {layer.proto.param[place].share_mode, last.proto.param[at].share_mode}
             fits = math.prod(shapes[place]) == blob.size

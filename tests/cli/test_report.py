@@ -67,6 +67,16 @@ def test_the_tolerance_that_is_printed_passes(error: float) -> None:
     assert error <= printed <= 1.1 * error + 1e-15
 
 
+def test_a_blob_of_another_name_shows_it() -> None:
+    results = [
+        BlobResult(name, blobs, (2, 3), 1e-6, 2e-6, 0.0, 1e-4, (0,))
+        for name, blobs in (("a", ("b", "c")), ("d", ("d",)))
+    ]
+    *_, first, second = verdict_text(Verdict(results, answer="equal"), True).splitlines()
+    assert first.split()[:6] == ["a", "b", "+", "c", "2x3", "1.0e-06"]
+    assert second.split()[:3] == ["d", "2x3", "1.0e-06"]
+
+
 def test_a_verdict_with_nothing_compared() -> None:
     results = [BlobResult(f"b{index}", (f"b{index}",), problem="could not be run") for index in range(6)]
     text = verdict_text(Verdict(results, answer="not proven", reasons=["no blob proves anything"]), False)

@@ -426,6 +426,18 @@ def test_what_a_killed_run_left_does_not_vouch_for_other_inputs(folder: Folder) 
     folder.inputs[0].write_bytes(content)
 
 
+def test_what_keeps_the_replaced_does_not_vouch(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may vanish under the reader: a run that has just ended removes it."""
+    folder.run("a")
+    kept: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", lambda old, new: kept.append(new))
+        folder.run("a")
+    assert len(kept) == 3 and all(path.name.endswith("-old") for path in kept)
+    folder.targets[2].rename(kept[2])
+    assert refused(folder).where == str(folder.targets[0])
+
+
 def test_files_that_only_look_like_leftovers_stay(folder: Folder) -> None:
     mine = [
         f".{MODEL}.nnie_prep-notes",
