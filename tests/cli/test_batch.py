@@ -126,15 +126,16 @@ def test_one_broken_of_five(five: Path) -> None:
     assert outputs() == by_batch
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 9])
-def test_the_order_is_the_manifests(five: Path, jobs: int) -> None:
+def test_the_order_is_the_manifests(five: Path) -> None:
     """Also where the first takes longest. Models at once make no difference to the bytes."""
-    report = ran("-j", jobs)
-    assert list(states(report).items()) == [(name, "prepared") for name in NAMES]
-    assert all(model["seconds"] > 0 and model["memory"] > 1e7 for model in report["models"])
-    found = outputs()
-    assert ran("-j", 1, "--force")["counts"] == {"prepared": 5, "up to date": 0, "failed": 0}
-    assert outputs() == found
+    found = []
+    for jobs in (9, 2, 1):
+        report = ran("-j", jobs, "--force")
+        assert list(states(report).items()) == [(name, "prepared") for name in NAMES]
+        assert report["counts"] == {"prepared": 5, "up to date": 0, "failed": 0}
+        assert all(model["seconds"] > 0 and model["memory"] > 1e7 for model in report["models"])
+        found.append(outputs())
+    assert found[0] == found[1] == found[2]
 
 
 def test_junit_tells_a_no_from_an_error(five: Path) -> None:
@@ -438,7 +439,7 @@ def wait_in_children(script: str) -> None:
     Path("models.yaml").write_text(MANIFEST.replace("models:\n", waiting + "models:\n"))
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 3])
+@pytest.mark.parametrize("jobs", [1, 3])
 def test_as_many_at_once_as_asked(five: Path, jobs: int) -> None:
     """Each waits until there once were so many, and a while longer for one too many."""
     Path("models/d.cfg").unlink()
