@@ -168,6 +168,7 @@ def test_contrastive(tmp_path: Path) -> None:
         ("[Gaussian_yolo]\nclasses=3\nnum=3", 8, "expected 3 anchors of 12 entries = 36"),
         ("[detection]\nside=7\nclasses=3\nnum=2", 7, "reads 1152 values, expected side^2"),
         ("[region]\nclasses=9\nnum=9999", 9, "at most 4096"),
+        ("[region]\ncoords=4097", 8, "at most 4096"),
         ("[contrastive]\nyolo_layer=-1", 8, "yolo_layer names section 0, expected a [yolo] before it"),
         ("[contrastive]\nyolo_layer=7", 8, "yolo_layer names section 7"),
     ],
