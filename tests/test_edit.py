@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from strategies import Drawn, nets
 
 from nnie_prep import edit
-from nnie_prep.blob_map import BlobMap, Note
+from nnie_prep.blob_map import BlobMap, Fate, Note
 from nnie_prep.caffe_io import read_net
 from nnie_prep.engines.numpy import forward
 from nnie_prep.errors import UserError
@@ -290,7 +290,8 @@ def test_set_wiring(net: Net) -> None:
     edit.set_field(net, "layer[name=k].bottom[1]", "right")
     assert net.layers[-2].bottoms == ["left", "right"]
     (note,) = edit.set_field(net, "layer[name=k].top", "joined")
-    assert net.layers[-2].tops == ["joined"] and not note.fates["k"].blobs
+    assert net.layers[-2].tops == ["joined"]
+    assert note.fates == {"k": Fate((), "gone: layer[name=k].top was set")}
 
 
 @pytest.mark.parametrize(
@@ -372,6 +373,12 @@ def test_refused(net: Net, change: Any, says: str) -> None:
         change(net)
     assert says in str(caught.value)
     assert content(net) == before
+
+
+def test_a_net_that_nothing_is_fed_to() -> None:
+    net = Net([Layer(LayerParameter(name="d", type="Data"), [], ["x"])])
+    with pytest.raises(UserError, match="the net has no input; `strip` makes inputs of data layers"):
+        edit.input_shape(net, [1, 4])
 
 
 def test_several_cuts(net: Net) -> None:
