@@ -260,17 +260,11 @@ class Net:
             return f"it has {len(layer.bottoms)} bottoms and {len(tops)} tops"
         bottom = layer.bottoms[0]
         readers = [self.readers(layer, index) for index in range(len(tops))]
-        position = self.index(layer)
         for top, found in zip(tops, readers, strict=True):
             if found and bottom != top and self.is_wanted(layer, top):
                 return f"{top} is an output of the net, and read too"
-            if not found:
-                if reason := self._keep_output(layer, top):
-                    return reason
-            elif bottom != top:
-                for later in self.layers[position + 1 : self.index(found[-1]) + 1]:
-                    if bottom in later.tops:
-                        return f"{later.name} overwrites {bottom} while {top} is still needed"
+            if not found and (reason := self._keep_output(layer, top)):
+                return reason
         for top, found in zip(tops, readers, strict=True):
             for reader in found:
                 # An in-place reader stops being in place and becomes the first writer of `top`.
