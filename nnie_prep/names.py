@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 
 import xxhash
@@ -40,5 +39,7 @@ def shortened(name: str, taken: Collection[str], suffix: str = "") -> str:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """A question for a hint, "" if no name comes near."""
+    import difflib
+
     near = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {near[0]}?" if near else ""

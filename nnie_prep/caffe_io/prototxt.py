@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -111,6 +110,8 @@ def _explain(error: text_format.ParseError, path: Path) -> UserError:
     owner, name = unknown[1], unknown[2]
     descriptor = nnie_caffe_pb2.DESCRIPTOR.message_types_by_name.get(owner.split(".")[0])
     known = [field.name for field in descriptor.fields] if descriptor else []
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}? If your Caffe has {name}" if near else f"if your Caffe has {name}"
     return UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
+    def format_help(self) -> str:
+        """As wide as the terminal, which is asked for here alone: every argument makes a formatter."""
+        import shutil
+
+        self.formatter_class = partial(HelpFormatter, width=shutil.get_terminal_size().columns - 2)
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise UserError(message, hint=f"{self._question(message)} see {self.prog} --help".lstrip())
 
@@ -42,7 +50,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Fits all to the terminal but an example, which is to be copied in one line."""
+    """Fits all to a width but an example, which is to be copied in one line."""
+
+    def __init__(self, prog: str, width: int = 80) -> None:
+        super().__init__(prog, width=width)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("Example: ") else super()._fill_text(text, width, indent)

@@ -6,7 +6,6 @@ prepare         all of it, from either      add-bias   insert_bias, insert_engin
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from argparse import Namespace
@@ -114,6 +113,8 @@ def _configure(options: Namespace, prototxt: Path, caffemodel: Path, source: Pat
     try:
         draft = mapper.write(asked, read_limits(asked.chip, asked.limits))
     except UserError as error:
+        import shlex
+
         again = f"the pair is written, its .cfg is not; for that, nnie-prep {shlex.join(arguments)}"
         raise UserError(error.message, error.where, f"{again}: {error.hint}") from None
     except KeyboardInterrupt as error:

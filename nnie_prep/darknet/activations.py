@@ -7,13 +7,13 @@ true the blob is nobody else's and may be overwritten. The layer with the result
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 
 from nnie_prep import composites, kernels
 from nnie_prep.composites import Step, branch, power, relu, times, weighted_sum
 from nnie_prep.darknet.builder import Builder
 from nnie_prep.darknet.cfg import Section, shown
+from nnie_prep.names import meant
 
 Activate = Callable[[Builder, str, bool], str]
 
@@ -44,13 +44,10 @@ def read_activation(build: Builder, section: Section, default: str, *, of: froze
             "use an activation that Darknet computes there",
         )
     else:
-        near = get_close_matches(name, of, n=1)
         build.refuse(
             "activation",
             f"activation={shown(name)} is not known; Darknet computes relu in its place",
-            f"did you mean {near[0]}?"
-            if near
-            else f"write relu if that is meant, or one of {', '.join(sorted(of))}",
+            meant(name, of) or f"write relu if that is meant, or one of {', '.join(sorted(of))}",
         )
     return "linear"
 

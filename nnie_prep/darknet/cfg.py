@@ -35,7 +35,6 @@ import builtins
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -223,6 +222,8 @@ class Section:
         found: list[tuple[int, str]] = []
         for key, (value, line) in self.options.items():
             if key not in known:
+                from difflib import get_close_matches
+
                 near = get_close_matches(key, candidates, n=1, cutoff=0.7)
                 advice = f"; did you mean {near[0]}?" if near else ""
                 found.append((line, f"{shown(f'{key}={value}')} is not used{advice}"))

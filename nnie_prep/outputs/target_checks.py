@@ -7,7 +7,6 @@ change a file that was not named, in a content-addressed store perhaps one that 
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +38,8 @@ def check_target(target: Path, read: Mapping[Path, os.stat_result]) -> os.stat_r
         if not stat.S_ISDIR(folder.stat().st_mode):
             raise UserError(f"{folder} is not a folder", str(target), ELSEWHERE)
     except FileNotFoundError:
+        import shlex
+
         hint = f"mkdir -p {shlex.quote(str(folder))}"
         raise UserError("the folder to write to does not exist", str(folder), hint) from None
     except OSError as error:
