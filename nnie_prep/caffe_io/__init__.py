@@ -9,6 +9,7 @@ wire.py        protobuf's wire format, as far as that walk needs it
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -114,9 +115,11 @@ def load_weights(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
 def _left_out(net: Net, stored: list[StoredLayer], source: str) -> list[str]:
     """What the file says of the net's layers in fields that our schema lacks; Caffe asks the prototxt."""
     names = {layer.name for layer in net.layers}
-    known = [layer for layer in stored if layer.name in names]
-    unknown = [f"{number} of {layer.name}" for layer in known for number in layer.unknown]
-    return [f"{source}: fields of unknown numbers are left out: {_listed(unknown)}"] if unknown else []
+    counts = Counter(number for layer in stored if layer.name in names for number in layer.unknown)
+    if not counts:
+        return []
+    found = ", ".join(f"{number} in {count} layer(s)" for number, count in sorted(counts.items()))
+    return [f"{source}: fields that are not known here are left out, for the prototxt decides: {found}"]
 
 
 def _share(net: Net, found: Sequence[Layer], expected: Mapping[Layer, list[Shape]], source: str) -> list[str]:
