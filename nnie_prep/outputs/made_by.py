@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -76,7 +77,7 @@ def hash_of(path: Path) -> str:
     """XXH128 of a file's content, in hexadecimal. UserError if it cannot be read."""
     size = stat_of_input(path).st_size
     digest = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(min(size + 1, _CHUNK)))
+    buffer = memoryview(mmap(-1, min(size + 1, _CHUNK)))  # a bytearray is zeroed with the lock held
     try:
         with path.open("rb", buffering=0) as file:
             while count := file.readinto(buffer):
