@@ -1,6 +1,6 @@
 """Speed and memory of a conversion without verification, against copying the same bytes.
 
-    python tests/bench/bench.py [--repetitions 5] [--folder build/bench]
+    python tests/bench/bench.py [--repetitions 9] [--folder build/bench]
 
 Times depend on the disk and on who else uses the machine. So the reference, `cp` and `sync` of
 the weights, is measured in the same run, turn by turn with what is judged, and medians are
@@ -165,7 +165,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Speed and memory, on a yolov3 of 248 MB with random weights."
     )
-    parser.add_argument("--repetitions", type=int, default=5, help="of each conversion (default: 5)")
+    parser.add_argument("--repetitions", type=int, default=9, help="of each conversion (default: 9)")
     parser.add_argument(
         "--folder",
         type=Path,
