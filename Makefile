@@ -57,8 +57,8 @@ demo: $(stamps)/run ## official yolov3-tiny: fetched, prepared and proven equal,
 test: $(stamps)/test $(stamps)/caffe ## the whole suite; builds pycaffe from source the first time
 	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest $(parallel) $(PYTEST_ARGS)
 
-test-fast: $(stamps)/test ## the suite without what needs Caffe, in under a minute
-	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest $(parallel) -m "not caffe" $(PYTEST_ARGS)
+test-fast: $(stamps)/test ## the suite without what needs Caffe or is slow, in under a minute
+	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest $(parallel) -m "not caffe and not slow" $(PYTEST_ARGS)
 
 fuzz: $(stamps)/test ## ten thousand damaged files of each kind: converted or refused, nothing else
 	@$(python) tests/fuzz.py $(FUZZ_ARGS)

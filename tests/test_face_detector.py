@@ -19,6 +19,8 @@ from nnie_prep.cli import main
 from nnie_prep.engines import numpy as numpy_engine
 from nnie_prep.proof import Engine
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["numpy", pytest.param("caffe", marks=pytest.mark.caffe)]
 
 # Convolutions that take up the BatchNorm and Scale behind them.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from fuzzing.workers import Report, fuzz
 
+pytestmark = pytest.mark.slow
+
 
 def told(report: Report) -> str:
     return "\n\n".join(f"{fault.name}\n{fault.command}\n{fault.text}" for fault in report.faults.values())

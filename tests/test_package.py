@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 
 from nnie_prep import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 # The first releases of numpy that have wheels for a Python, from the one that we ask for.
 FIRST_NUMPY = {"3.10": "1.23.0", "3.11": "1.23.2", "3.12": "1.26.0", "3.13": "2.1.0"}

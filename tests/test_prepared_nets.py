@@ -18,6 +18,8 @@ from walk_cfgs import resized
 from nnie_prep.caffe_io import read_net
 from nnie_prep.engines.numpy import forward
 
+pytestmark = pytest.mark.slow
+
 CFGS = Path(__file__).with_name("data") / "cfg"
 
 

@@ -17,6 +17,8 @@ from walk_cfgs import resized
 
 from nnie_prep.caffe_io import read_prototxt
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 96, 160
 ENGINES = ["numpy", pytest.param("caffe", marks=pytest.mark.caffe)]
 

@@ -32,6 +32,8 @@ from junitparser import Error, Failure, JUnitXml
 
 from nnie_prep.outputs import hash_of
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["a", "b", "c", "d", "small"]
 MANIFEST = """\
 defaults:

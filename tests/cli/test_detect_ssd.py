@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from nnie_prep.nnie_caffe_pb2 import BlobProto
 
+pytestmark = pytest.mark.slow
+
 DETECT = ("detect", "ssd.prototxt", "ssd.caffemodel", "room.png")
 SIZE = (160, 128)
 CLASSES = 21

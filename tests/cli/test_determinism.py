@@ -14,6 +14,8 @@ from cli_cases import environment, listing, run, spawn, write_caffe, write_darkn
 from nnie_prep import __version__, passes
 from nnie_prep.nnie_caffe_pb2 import BlobProto, BlobShape, LayerParameter, NetParameter
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = (
     ("prepare", "net.cfg", "net.weights", "-o", "out"),
     ("prepare", "net.cfg", "net.weights", "-o", "out", "--target", "caffe"),

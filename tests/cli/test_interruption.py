@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from cli_cases import Run, assert_same_files, command, environment, listing, on_a_terminal, run, screen, spawn
 
+pytestmark = pytest.mark.slow
+
 CONVERT = ("prepare", "net.cfg", "net.weights", "-o", "x")
 
 # Says "here" and waits as soon as the named function is called.

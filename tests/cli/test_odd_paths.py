@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from cli_cases import refuses, run
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parent.parent / "data"
 DARKNET = ("net.cfg", "net.weights")
 SMALL = ("small.prototxt", "small.caffemodel")

@@ -27,6 +27,8 @@ from nnie_prep import params
 from nnie_prep.caffe_io import read_net
 from nnie_prep.show import layer_figures, totals
 
+pytestmark = pytest.mark.slow
+
 # ---- figures -----------------------------------------------------------------------------------
 
 

@@ -12,6 +12,8 @@ import pytest
 from cli_cases import run
 from drawn_nets import conditioned, drawn, figures, layer_counts, operate, parameters_of, table
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("mobilenet_ssd_v1", "mobilenet_ssd_v2")
 
 # Parameters in units of 1000, with BatchNorm folded, and GFLOPs, as Open Model Zoo gives them:

@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "fetch_models.py"
 CFG, WEIGHTS = b"[net]\nwidth=32\n", bytes(range(256)) * 9000
 

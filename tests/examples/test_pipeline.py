@@ -25,6 +25,8 @@ from cli_cases import listing, write_caffe, write_darknet
 from hera.workflows.models import Workflow
 from junitparser import JUnitXml
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = Path(__file__).parents[2] / "examples" / "pipeline"
 NAMES = ["a", "b", "c", "d", "small"]
 SOUND = ["a", "b", "d", "small"]

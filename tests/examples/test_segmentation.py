@@ -12,6 +12,8 @@ from drawn_nets import SCRIPT, conditioned, drawn, figures, layer_counts, operat
 from nnie_prep.net import Net
 from nnie_prep.show import layer_figures
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("--size", "188", "220")
 
 

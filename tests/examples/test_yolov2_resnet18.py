@@ -10,6 +10,8 @@ from drawn_nets import command, conditioned, drawn, figures, layer_counts, param
 from nnie_prep.caffe_io import read_net
 from nnie_prep.shapes import infer_shapes
 
+pytestmark = pytest.mark.slow
+
 SIZE = ("--size", "192", "320")
 
 

@@ -144,6 +144,7 @@ BOUNDS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({name for rule in RULES for name in rule.limits}))
 def test_what_is_not_refused_does_no_harm(tmp_path: Path, name: str) -> None:
     """Each limit with each bound is refused, or the rules work with it, on nets in which much is wrong."""

@@ -322,6 +322,7 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("functions", "stride", "buffer"), [(COMMITTING, 1, 1 << 19), (None, 17, 1 << 19), (WRITING, 2, 1_000)]
 )
@@ -353,6 +354,7 @@ def test_an_interrupt_at_any_line_leaves_all_old_or_all_new(
 # ---- kill -9 -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["absent", "older"])
 @pytest.mark.usefixtures("quick_disk")
 def test_killed_anywhere_each_file_is_whole_and_the_next_run_goes_on(folder: Folder, start: str) -> None:
@@ -383,6 +385,7 @@ def test_killed_anywhere_each_file_is_whole_and_the_next_run_goes_on(folder: Fol
     assert why_mixed(folder.targets[2], folder.targets[0]) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_disk")
 def test_killed_in_the_commit_and_killed_again_anywhere_the_third_run_goes_on(folder: Folder) -> None:
     old = folder.made("old")

@@ -16,6 +16,8 @@ from nnie_prep.blob_map import BlobMap
 from nnie_prep.passes import PASSES, Pass, run
 from nnie_prep.passes.pipelines import ALL_PASSES, NNIE_PASSES, STOCK_PASSES
 
+pytestmark = pytest.mark.slow
+
 BEYOND = [one for one in ALL_PASSES if one not in PASSES]
 OTHERS = {"replace_inputs", "drop_heads", "rename_long_names"}  # which change inputs and outputs
 REPLACING = [one for one in BEYOND if one.__name__ not in OTHERS]
