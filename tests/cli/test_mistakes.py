@@ -380,7 +380,7 @@ def test_paths_and_options(folder: Path, arguments: tuple[str, ...], says: str) 
         ((*CONVERT, "--seed", "-1"), "not between"),
         ((*CONVERT, "--target", "rk3588"), "rk3588"),
         ((*CONVERT, "--engine", "torch"), "torch"),
-        ((*CONVERT, "--tol=1"), "--tol"),
+        ((*CONVERT, "--see=1"), "--see"),  # no abbreviations
         ((*CONVERT, "--no-such-option"), "--no-such-option"),
     ],
 )  # fmt: skip
