@@ -47,22 +47,26 @@ def round_to_code(values: Array, largest: float, bits: Bits = 8) -> Array:
     """
     if largest == 0:
         return np.zeros(values.shape, np.float32)
+    steps, top = FORMATS[bits]
+    z = offset(largest, bits)
+    magnitudes = 2.0 ** ((np.arange(top + 1) + z) / steps)
     flat = np.ravel(values)
     rounded = np.empty(flat.shape, np.float32)
     for begin in range(0, flat.size, _PIECE):
-        rounded[begin : begin + _PIECE] = _round(flat[begin : begin + _PIECE], offset(largest, bits), bits)
+        rounded[begin : begin + _PIECE] = _round(flat[begin : begin + _PIECE], magnitudes, z, steps)
     return rounded.reshape(values.shape)
 
 
-def _round(values: Array, z: int, bits: Bits) -> Array:
-    """A few values, (n,), in float64; without a choice between values, which are hard to foresee."""
-    steps, top = FORMATS[bits]
-    magnitudes = 2.0 ** ((np.arange(top + 1) + z) / steps)
+def _round(values: Array, magnitudes: Array, z: int, steps: int) -> Array:
+    """A few values, (n,), in float64; `magnitudes` are those of the codes, the first that of code 0.
+
+    Without branches: a processor foresees no signs of weights.
+    """
     is_negative = values < 0
     borders = np.array([magnitudes[0] / 2, np.nextafter(magnitudes[1] / 2, np.inf)])
     absolute = np.abs(values.astype(np.float64))
     is_kept = absolute >= borders[is_negative.astype(np.intp)]
     codes = np.rint(steps * np.log2(np.maximum(absolute, np.finfo(np.float64).tiny))) - z
-    codes = np.minimum(np.maximum(codes, is_negative), top)
+    codes = np.minimum(np.maximum(codes, is_negative), len(magnitudes) - 1)
     signed: Array = np.copysign(magnitudes[codes.astype(np.intp)] * is_kept, values)
     return signed
