@@ -106,15 +106,10 @@ def _compare_layers(
     """As prove_conversion; `picture` is what Darknet takes, `forms` says which blobs are inexact, and how."""
     names = [f"{layer.index} {layer.section}" for layer in layers]
 
-    def outputs(dtype: type) -> Iterator[tuple[str, Array]]:
-        for name, (_, value) in zip(names, judge.iterate(picture, dtype), strict=True):
-            if value is not None:
-                yield name, value
-
     progress(f"running {judge.name}")
-    expected = dict(outputs(np.float32))
+    expected = dict(_named(names, judge.iterate(picture, np.float32)))
     progress("measuring the rounding noise")
-    noise = {} if forms else _noise(expected, outputs(np.float64))
+    noise = {} if forms else _noise(expected, _named(names, judge.iterate(picture, np.float64)))
     progress("running the result")
     fate_of = dict(zip(names, fates, strict=True))
     unread = set(b.outputs())
@@ -132,6 +127,15 @@ def _compare_layers(
     verdict.reasons += options.engine.told
     _add_doubts(verdict, names, judge)
     return verdict
+
+
+def _named(
+    names: Sequence[str], outputs: Iterator[tuple[Section, Array | None]]
+) -> Iterator[tuple[str, Array]]:
+    """The outputs that there are, under the names of their blobs, as they are computed."""
+    for name, (_, value) in zip(names, outputs, strict=True):
+        if value is not None:
+            yield name, value
 
 
 def _noise(single: Mapping[str, Array], double: Iterable[tuple[str, Array]]) -> dict[str, float]:
@@ -165,14 +169,8 @@ def prove_darknet(
     names = [f"{section.index} {section.type}" for section in a.sections]
 
     def outputs(darknet: Reference, dtype: type, forced: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        values = darknet.iterate(
-            picture,
-            dtype,
-            {index: forced[name] for index, name in enumerate(names) if name in forced},
-        )
-        for name, (_, value) in zip(names, values, strict=True):
-            if value is not None:
-                yield name, value
+        by_index = {index: forced[name] for index, name in enumerate(names) if name in forced}
+        return _named(names, darknet.iterate(picture, dtype, by_index))
 
     progress("running the source")
     expected = dict(outputs(a, np.float32, {}))
